@@ -1,0 +1,63 @@
+// Command mongowire serves the MongoDB wire protocol from a folder of SQLite files.
+//
+// It embeds FerretDB, as its package is meant to be used; the project's own command panics when it
+// is built from the module, since a generated version file is missing there (FACTS C1).
+// It is for tests and the demo only.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/FerretDB/FerretDB/ferretdb"
+)
+
+func main() {
+	addr := flag.String("listen", "127.0.0.1:27017", "address to listen on")
+	dir := flag.String("dir", ".", "folder of the data")
+	version := flag.Bool("version", false, "print the version of FerretDB and end")
+	flag.Parse()
+
+	if *version {
+		fmt.Println("mongowire", ferretVersion())
+		return
+	}
+
+	server, err := ferretdb.New(&ferretdb.Config{
+		Listener:  ferretdb.ListenerConfig{TCP: *addr},
+		Handler:   "sqlite",
+		SQLiteURL: "file:" + *dir + "/",
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "mongowire:", err)
+		os.Exit(1)
+	}
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+
+	if err := server.Run(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		fmt.Fprintln(os.Stderr, "mongowire:", err)
+		os.Exit(1)
+	}
+}
+
+// ferretVersion is that of the embedded module, as go.mod pins it.
+func ferretVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	for _, module := range info.Deps {
+		if module.Path == "github.com/FerretDB/FerretDB" {
+			return module.Version
+		}
+	}
+	return "unknown"
+}

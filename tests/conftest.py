@@ -1,0 +1,70 @@
+"""Fixtures that every folder of tests may ask for: a real control plane, datastores, a namespace of one's own.
+
+Everything is started when the first test asks for it, once a process (so once an xdist worker), on free ports, and ended
+with it. Where binaries are missing the tests are skipped loudly, or fail when `CI` is set.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from hack.binaries import MissingBinaries, locate
+from hack.controlplane import NEEDED, ControlPlane
+from hack.stores import MongoServer, RedisServer
+from tests.eventually import eventually
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def require_binaries(names: Sequence[str]) -> dict[str, Path]:
+    """Paths of the named binaries; skips the test when some are missing, or fails it in CI. Downloads nothing."""
+    try:
+        return locate(names)
+    except MissingBinaries as error:
+        if os.environ.get("CI"):
+            pytest.fail(f"{error}", pytrace=False)
+        pytest.skip(f"real servers are missing: run `python -m hack binaries`.\n{error}")
+
+
+@pytest.fixture(scope="session")
+def plane() -> Iterator[ControlPlane]:
+    """A control plane with the project's CRDs; shared by the tests of this process, so keep to your `namespace`."""
+    binaries = require_binaries(NEEDED)
+    crds = [ROOT / "crds"] if any((ROOT / "crds").glob("*.yaml")) else []
+    with ControlPlane.start(binaries=binaries, crds=crds) as started:
+        yield started
+
+
+@pytest.fixture
+def namespace(plane: ControlPlane) -> Iterator[str]:
+    """The name of a new namespace whose default ServiceAccount is there; deleted afterwards, without waiting."""
+    name = f"test-{secrets.token_hex(4)}"
+    made = plane.request("POST", "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    assert made.status == 201, made.body
+
+    def has_default_service_account() -> None:
+        answer = plane.request("GET", f"/api/v1/namespaces/{name}/serviceaccounts/default")
+        assert answer.status == 200, answer.body
+
+    eventually(has_default_service_account, within_seconds=10)
+    yield name
+    plane.request("DELETE", f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis without password. A test that stops it restarts it."""
+    with RedisServer.start(binary=require_binaries(["redis-server"])["redis-server"]) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def mongo_server() -> Iterator[MongoServer]:
+    """A MongoDB wire server. A test that stops it restarts it."""
+    with MongoServer.start(binary=require_binaries(["mongowire"])["mongowire"]) as started:
+        yield started
