@@ -1,0 +1,40 @@
+"""What became of one round: an intermediate value that planner fills and statuses read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from aigateway_operator.plan.assess import GatewayAssessment, ModelAssessment
+from aigateway_operator.plan.claims import Claims
+from aigateway_operator.plan.snapshot import Served
+from aigateway_operator.plan.units import Unit
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of each unit; the statuses are read from it.
+
+    blocked: shard → why nothing can be written there. revisions: shard → revision its document has after the writes.
+    too_large: shard → credentials files whose value does not fit. served: what pods are served after the writes.
+    """
+
+    assessments: Mapping[str, ModelAssessment]
+    claims: Claims
+    gateway: GatewayAssessment | None = None
+    units: list[Unit] = field(default_factory=list)
+    shards: int = 1
+    blocked: dict[int | None, str] = field(default_factory=dict)
+    taken: list[str] = field(default_factory=list)
+    revisions: dict[int | None, int] = field(default_factory=dict)
+    too_large: dict[int | None, frozenset[str]] = field(default_factory=dict)
+    served: Mapping[str, Served] = field(default_factory=dict)
+
+    @property
+    def revision(self) -> int | None:
+        """Revision of the gateway: the highest of its documents; None without any."""
+        return max(self.revisions.values(), default=None)
+
+    def lands(self, unit: Unit) -> bool:
+        """Tell whether pods get this unit's document, written now or before."""
+        return unit.fits and unit.shard not in self.blocked

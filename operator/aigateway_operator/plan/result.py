@@ -1,0 +1,58 @@
+"""What a plan says: objects to write, in order, statuses to set, what is then served, and when to look again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aigateway_operator.api.conditions import Verdict
+from aigateway_operator.plan.snapshot import LiveObject, Served
+from aigateway_operator.render.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One ConfigMap or Secret to bring to the given content.
+
+    `live` is what is there now (None: create it). `values` are all values but those of `keep`: credentials files whose values
+    are to be carried over from the live Secret unread.
+    """
+
+    kind: str
+    name: str
+    live: LiveObject | None
+    values: Mapping[str, bytes] = field(repr=False)
+    keep: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class StatusWrite:
+    """What the status of one object should say once the writes are done. `fields` stand beside `conditions`."""
+
+    kind: str
+    name: str
+    uid: str
+    generation: int
+    verdicts: tuple[Verdict, ...]
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The whole answer for one gateway.
+
+    writes: in order; a later one must not be done before an earlier one has succeeded. served / settings: what is live after
+    them, the last good of the next round. statuses: of every object of the round, changed or not, GatewayConfig last.
+    revision / credentials_revision: of the gateway after the writes; None without documents. refused: object names
+    that are taken by somebody else. wake_after_seconds: when something is due without any event; None if nothing is.
+    """
+
+    writes: tuple[Write, ...] = ()
+    statuses: tuple[StatusWrite, ...] = ()
+    served: Mapping[str, Served] = field(default_factory=dict)
+    settings: Settings | None = None
+    revision: int | None = None
+    credentials_revision: int | None = None
+    unreferenced_since: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    wake_after_seconds: float | None = None

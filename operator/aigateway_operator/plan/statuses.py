@@ -1,0 +1,192 @@
+"""What the status of every object of a round should say, from what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from aigateway_operator.api import meta
+from aigateway_operator.api.conditions import Reason, Verdict
+from aigateway_operator.plan import verdicts
+from aigateway_operator.plan.assess import ModelAssessment
+from aigateway_operator.plan.memo import Memo
+from aigateway_operator.plan.outcome import Outcome
+from aigateway_operator.plan.result import StatusWrite
+from aigateway_operator.plan.snapshot import Snapshot, Stored
+from aigateway_operator.plan.units import Unit
+from aigateway_operator.render.references import SecretRef
+
+
+def model_statuses(snapshot: Snapshot, memo: Memo, outcome: Outcome) -> Iterator[StatusWrite]:
+    """Yield the status of every VirtualModel that names this gateway, in order of name."""
+    units = {claim.owner: unit for unit in outcome.units for claim in unit.entries.values()}
+    units.update({owner: unit for unit in outcome.units for owner in unit.held_out})
+    for name in sorted(snapshot.models):
+        stored, assessment, unit = snapshot.models[name], outcome.assessments[name], units.get(name)
+        inputs = _inputs(snapshot, outcome, stored, assessment, unit)
+        known = memo.statuses.get(name)
+        if known is None or known[0] != inputs:
+            known = memo.statuses[name] = inputs, _model_status(snapshot, outcome, stored, assessment, unit)
+        yield known[1]
+
+
+def _inputs(
+    snapshot: Snapshot, outcome: Outcome, stored: Stored, assessment: ModelAssessment, unit: Unit | None
+) -> tuple[Any, ...]:
+    """Return all that a model's status is made from, cheap to compare."""
+    served = outcome.served.get(stored.name)
+    return (
+        stored.uid,
+        stored.generation,
+        snapshot.gateway is not None and (snapshot.gateway.deleting, outcome.shards),
+        outcome.claims.conflicts.get(stored.name),
+        outcome.claims.kept.get(stored.name),
+        stored.name in snapshot.served_elsewhere,
+        served and (served.entry.model_name, served.source, served.revision),
+        unit is not None and (stored.name in unit.held_out and unit.wanted_bytes, outcome.blocked.get(unit.shard)),
+        _too_large_file(outcome, assessment, unit),
+        tuple(
+            (state.known, state.exists, state.refused_type, ref.key in state.values)
+            for ref in _refs(assessment)
+            for state in [snapshot.secret(ref)]
+        ),
+    )
+
+
+def _refs(assessment: ModelAssessment) -> list[SecretRef]:
+    return [] if assessment.entry is None else [ref for ref in assessment.entry.credentials.values() if ref is not None]
+
+
+def _too_large_file(outcome: Outcome, assessment: ModelAssessment, unit: Unit | None) -> str | None:
+    """Return a credentials file of the model whose value does not fit, None if all do."""
+    left_out = outcome.too_large.get(unit.shard) if unit is not None else None
+    if not left_out or assessment.entry is None:
+        return None
+    return min(left_out & assessment.entry.credentials.keys(), default=None)
+
+
+def _model_status(
+    snapshot: Snapshot, outcome: Outcome, stored: Stored, assessment: ModelAssessment, unit: Unit | None
+) -> StatusWrite:
+    accepted = _accepted(snapshot, outcome, stored, assessment)
+    refs = verdicts.refs_not_checked()
+    if assessment.entry is not None and snapshot.gateway is not None:
+        refs = verdicts.resolved_refs(_refs(assessment), snapshot.secrets)
+    programmed = _programmed(snapshot, outcome, stored, assessment, accepted, unit)
+    parts = (accepted, refs, programmed)
+    served = outcome.served.get(stored.name)
+    fields: dict[str, Any] = {"modelName": assessment.model_name}
+    if served is not None and served.source == stored.source:
+        fields["modelName"] = served.entry.model_name
+        revision = served.revision or stored.told("revision")
+        if revision:
+            fields["revision"] = revision
+    summary = verdicts.ready(parts, programmed.message)
+    return StatusWrite(meta.VIRTUAL_MODEL, stored.name, stored.uid, stored.generation, (*parts, summary), fields)
+
+
+def _accepted(snapshot: Snapshot, outcome: Outcome, stored: Stored, assessment: ModelAssessment) -> Verdict:
+    if assessment.violations:
+        return verdicts.invalid(assessment.violations)
+    if snapshot.gateway is None:
+        return verdicts.gateway_not_found(snapshot.key.namespace, snapshot.key.name)
+    winner = outcome.claims.conflicts.get(stored.name)
+    if winner is not None:
+        return verdicts.conflict(assessment.model_name, winner)
+    return verdicts.accepted()
+
+
+def _programmed(
+    snapshot: Snapshot, outcome: Outcome, stored: Stored, assessment: ModelAssessment, accepted: Verdict, unit: Unit | None
+) -> Verdict:
+    kept = outcome.claims.kept.get(stored.name)
+    if unit is not None and unit.shard in outcome.blocked:
+        return verdicts.programmed("False", Reason.PENDING, outcome.blocked[unit.shard])
+    if accepted.status != "True":
+        if kept is not None:
+            message = f"The last valid version is still served as '{kept}'; this generation is not."
+            return verdicts.programmed("False", Reason.KEPT_LAST_GOOD, message)
+        if stored.name in snapshot.served_elsewhere:
+            message = "The last valid version is still served by the gateway it was moved away from; this generation is not."
+            return verdicts.programmed("False", Reason.KEPT_LAST_GOOD, message)
+        return verdicts.programmed("False", Reason.PENDING, "Not served: the object is not accepted.")
+    if unit is None:
+        state = "is being deleted" if snapshot.gateway is not None and snapshot.gateway.deleting else "has no documents yet"
+        message = f"This generation is not served: GatewayConfig '{snapshot.key.name}' {state}."
+        return verdicts.programmed("False", Reason.PENDING, message)
+    if stored.name in unit.held_out:
+        message = verdicts.too_large(snapshot.key.name, unit.wanted_bytes, outcome.shards)
+        return verdicts.programmed("False", Reason.TOO_LARGE, message)
+    file = _too_large_file(outcome, assessment, unit)
+    if file is not None:
+        return verdicts.programmed("False", Reason.TOO_LARGE, verdicts.credentials_too_large(file))
+    off = assessment.entry is not None and not assessment.entry.use
+    message = f"Served as '{assessment.model_name}'{', switched off' if off else ''}."
+    return verdicts.programmed("True", Reason.PROGRAMMED, message)
+
+
+def gateway_status(snapshot: Snapshot, outcome: Outcome) -> StatusWrite:
+    """Return the status of the GatewayConfig."""
+    stored, assessment = snapshot.gateway, outcome.gateway
+    assert stored is not None and assessment is not None  # noqa: S101, PT018 - only called with a gateway
+    accepted = verdicts.invalid(assessment.violations) if assessment.violations else verdicts.accepted()
+    refs = verdicts.refs_not_checked()
+    if assessment.settings is not None:
+        refs = verdicts.resolved_refs(
+            [ref for ref in assessment.settings.credentials.values() if ref is not None], snapshot.secrets
+        )
+    programmed = _gateway_programmed(snapshot, outcome, accepted)
+    parts = (accepted, refs, programmed)
+    has_selector = assessment.spec is not None and assessment.spec.delivery.pod_selector is not None
+    conditions = (
+        *parts,
+        verdicts.propagated(has_selector),
+        verdicts.datastores(),
+        verdicts.ready(parts, programmed.message),
+    )
+    fields: dict[str, Any] = {"models": _counts(outcome)}
+    # Never lower than it was, even while documents are blocked: numbers are seeded from it.
+    revision = max(outcome.revision or 0, stored.told("revision"))
+    if revision:
+        fields["revision"] = revision
+    return StatusWrite(meta.GATEWAY_CONFIG, stored.name, stored.uid, stored.generation, conditions, fields)
+
+
+def _counts(outcome: Outcome) -> dict[str, int]:
+    conflicts = outcome.claims.conflicts
+    entries = [
+        assessment.entry
+        for name, assessment in outcome.assessments.items()
+        if assessment.entry is not None and name not in conflicts
+    ]
+    return {
+        "accepted": len(entries),
+        "rejected": len(outcome.assessments) - len(entries),
+        "off": sum(not entry.use for entry in entries),
+    }
+
+
+def _gateway_programmed(snapshot: Snapshot, outcome: Outcome, accepted: Verdict) -> Verdict:
+    assert snapshot.gateway is not None  # noqa: S101 - only called with a gateway
+    if snapshot.gateway.deleting:
+        return verdicts.programmed("False", Reason.PENDING, "The GatewayConfig is being deleted.")
+    if not outcome.units:
+        return verdicts.programmed("False", Reason.PENDING, "Nothing is rendered: the object is not accepted.")
+    if outcome.blocked:
+        reason = Reason.NAME_TAKEN if outcome.taken else Reason.PENDING
+        return verdicts.programmed("False", reason, " ".join(sorted(set(outcome.blocked.values()))))
+    if accepted.status != "True":
+        message = "Pods keep the last valid settings; this generation is not rendered. Models are served as usual."
+        return verdicts.programmed("False", Reason.KEPT_LAST_GOOD, message)
+    held_out = [unit for unit in outcome.units if unit.held_out or unit.settings_held_out or not unit.fits]
+    if held_out:
+        wanted_bytes = max(unit.wanted_bytes for unit in held_out)
+        message = verdicts.too_large(snapshot.key.name, wanted_bytes, outcome.shards)
+        return verdicts.programmed("False", Reason.TOO_LARGE, message)
+    files = [file for left_out in outcome.too_large.values() for file in left_out]
+    if files:
+        return verdicts.programmed("False", Reason.TOO_LARGE, verdicts.credentials_too_large(min(files)))
+    fullest = max(outcome.units, key=lambda unit: unit.size_bytes)
+    warning = verdicts.nearly_full(fullest.document.file, fullest.size_bytes)
+    count = len(outcome.units)
+    return verdicts.programmed("True", Reason.PROGRAMMED, f"{count} document{'s' if count > 1 else ''} rendered.{warning}")
