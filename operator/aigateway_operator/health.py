@@ -1,0 +1,67 @@
+"""Liveness, readiness and metrics of one process over HTTP.
+
+Liveness is red only if the event loop is stuck (no answer) or a successful LIST shows changes that the watch has not
+delivered for a minute; an outage of the API server leaves it green, since a restart would not help. Readiness is the role:
+a standby with a warm store is ready. Called by `main`; knows nothing of what it reports but functions it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from aigateway_operator.errors import SettingsError
+
+OWED_LIMIT_SECONDS: Final = 60.0
+
+
+@dataclass(slots=True)
+class HealthServer:
+    """One small server. `owed_seconds`: for how long the watch has owed changes; `ready`: None, or why not ready."""
+
+    host: str
+    port: int
+    owed_seconds: Callable[[], float]
+    ready: Callable[[], str | None]
+    registry: CollectorRegistry
+    _runner: web.AppRunner | None = field(default=None, init=False)
+
+    async def start(self) -> int:
+        """Listen, and return the port. Raises SettingsError if the address cannot be had."""
+        app = web.Application()
+        app.add_routes([web.get("/healthz", self._live), web.get("/readyz", self._ready), web.get("/metrics", self._metrics)])
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, self.host, self.port).start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise SettingsError(
+                f"Health and metrics cannot listen on {self.host}:{self.port} ({error.strerror or error}). "
+                "Set AIGATEWAY_HEALTH_HOST and AIGATEWAY_HEALTH_PORT to a free address; port 0 takes any free one."
+            ) from error
+        self.port = self._runner.addresses[0][1]
+        return self.port
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _live(self, _request: web.Request) -> web.Response:
+        owed = self.owed_seconds()
+        if owed > OWED_LIMIT_SECONDS:
+            return web.Response(status=503, text=f"the watch has owed changes for {owed:.0f} s\n")
+        return web.Response(text="ok\n")
+
+    async def _ready(self, _request: web.Request) -> web.Response:
+        reason = self.ready()
+        return web.Response(text="ok\n") if reason is None else web.Response(status=503, text=f"{reason}\n")
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})

@@ -1,0 +1,221 @@
+"""Composition root of the controller: reads settings, joins adapters to ports, starts and stops everything in order.
+
+Nothing here decides anything about resources. Called by `cli.run`, and by tests that run an operator in their own loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from loguru import logger
+from prometheus_client import CollectorRegistry, Gauge, Info
+
+import aigateway_logs
+from aigateway_operator import __version__
+from aigateway_operator.handlers import KopfSource
+from aigateway_operator.health import HealthServer
+from aigateway_operator.kube.client import KubeClient
+from aigateway_operator.kube.events import EventPoster
+from aigateway_operator.kube.lease import LeaderElection
+from aigateway_operator.kube.owned import OwnedWatch
+from aigateway_operator.kube.secrets import SecretWatch
+from aigateway_operator.reconcile.controller import Controller, Ports
+from aigateway_operator.rules import RuleContext
+from aigateway_operator.settings import Settings
+
+RESTART_SOURCE_SECONDS: Final = 30.0
+"""How long the watch may owe changes before kopf's thread is restarted; liveness gives up only at twice that."""
+SUPERVISE_SECONDS: Final = 5.0
+STOP_SECONDS: Final = 10.0
+ELECTION: Final = "election"
+
+
+class _AlwaysLeader:
+    """Leadership without a Lease, for one process that is certainly alone."""
+
+    is_leader = True
+
+
+@dataclass(slots=True)
+class Operator:
+    """A running controller."""
+
+    settings: Settings
+    controller: Controller
+    source: KopfSource
+    ports: Ports
+    registry: CollectorRegistry
+    election: LeaderElection | None
+    health_port: int = 0
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this process may write now."""
+        return self.election is None or self.election.is_leader
+
+    def why_not_ready(self) -> str | None:
+        """Return why the process is not ready for its role, None if it is."""
+        if not self.controller.store.listed:
+            return "resources have not been listed completely yet"
+        return None
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Operator]:
+    """Run a controller for as long as the context lasts; a clean end gives the Lease back and leaves no thread behind."""
+    async with KubeClient.connect(
+        settings.kubeconfig, settings.context, user_agent=f"aigateway-operator/{__version__} (controller)"
+    ) as client:
+        operator = _compose(settings, client)
+        health = HealthServer(
+            settings.health_host,
+            settings.health_port,
+            operator.controller.repairer.owed_seconds,
+            operator.why_not_ready,
+            operator.registry,
+        )
+        operator.health_port = await health.start()
+        try:
+            operator.source.start()
+            election = operator.election
+            operator.tasks = [
+                asyncio.create_task(operator.controller.run(), name="controller"),
+                asyncio.create_task(_supervise(operator), name="supervisor"),
+                *([asyncio.create_task(election.run(), name=ELECTION)] if election is not None else []),
+            ]
+            yield operator
+        finally:
+            await _stop(operator)
+            await health.stop()
+
+
+def _compose(settings: Settings, client: KubeClient) -> Operator:
+    """Join adapters to the controller's ports. The callbacks name `controller`, which is made last."""
+    clock = time.monotonic
+    registry = CollectorRegistry()
+    identity = settings.identity or f"{socket.gethostname()}-{secrets.token_hex(4)}"
+    election = None
+    if settings.leader_election:
+        election = LeaderElection(
+            client,
+            settings.lease_namespace,
+            settings.lease_name,
+            identity,
+            on_started=lambda: controller.on_leading(),
+            on_stopped=lambda: controller.on_standby(),
+        )
+        client.fence = election.remaining_seconds
+    secret_watch = SecretWatch(
+        client,
+        on_change=lambda namespace, name: controller.on_secret(namespace, name),
+        on_listed=lambda namespace: controller.on_namespace_listed(namespace),
+        label_selector=settings.secret_selector or None,
+        clock=clock,
+    )
+    owned_watch = OwnedWatch(
+        client,
+        on_change=lambda resource, namespace, name, version: controller.on_owned(resource, namespace, name, version),
+        on_listed=lambda namespace: controller.on_namespace_listed(namespace),
+    )
+    ports = Ports(client, secret_watch, owned_watch, election or _AlwaysLeader(), EventPoster(client, identity))
+    context = RuleContext(name="", allow_addresses=settings.allow_addresses, cluster_domain=settings.cluster_domain)
+    controller = Controller(ports, context, settings.namespaces, clock)
+    source = KopfSource(
+        controller.on_object,
+        kubeconfig=settings.kubeconfig,
+        context=settings.context,
+        namespaces=settings.namespaces,
+    )
+    operator = Operator(settings, controller, source, ports, registry, election)
+    _add_metrics(operator)
+    return operator
+
+
+def _add_metrics(operator: Operator) -> None:
+    """Register what is cheap to read at each scrape."""
+    registry, controller = operator.registry, operator.controller
+    Info("aigateway_build", "Version of this process.", registry=registry).info({"version": __version__})
+    gauges = {
+        "aigateway_leader": ("1 while this process holds the Lease.", lambda: float(operator.is_leader)),
+        "aigateway_watch_owed_seconds": (
+            "How long the watch has owed a change that a LIST showed.",
+            controller.repairer.owed_seconds,
+        ),
+        "aigateway_status_writes": ("Statuses written since start.", lambda: float(controller.statuses.written)),
+        "aigateway_source_restarts": ("Restarts of the event source since start.", lambda: float(operator.source.restarts)),
+    }
+    for name, (text, read) in gauges.items():
+        Gauge(name, text, registry=registry).set_function(read)
+    rounds = Gauge("aigateway_rounds", "Rounds since start, by outcome.", ["outcome"], registry=registry)
+    for outcome in ("changed", "unchanged", "conflict", "error", "fault"):
+        rounds.labels(outcome).set_function(partial(_count, controller.rounds, outcome))
+
+
+def _count(counter: Counter[str], name: str) -> float:
+    return float(counter[name])
+
+
+async def _supervise(operator: Operator) -> None:
+    """Restart the event source when it owes changes for long, and then give it as long again before the next restart."""
+    while True:
+        await asyncio.sleep(SUPERVISE_SECONDS)
+        if operator.controller.repairer.owed_seconds() > RESTART_SOURCE_SECONDS:
+            logger.warning("The watch owes changes for more than {:.0f} s: restarting it", RESTART_SOURCE_SECONDS)
+            operator.source.restart()
+            await asyncio.sleep(RESTART_SOURCE_SECONDS)
+
+
+async def _stop(operator: Operator) -> None:
+    """Stop in order: no new events, no new writes, then the Lease given back; bounded in time."""
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await operator.source.stop()
+            writing = [task for task in operator.tasks if task.get_name() != ELECTION]
+            for task in writing:
+                task.cancel()
+            await asyncio.gather(*writing, return_exceptions=True)
+            if operator.election is not None:
+                await operator.election.stop()
+            for adapter in (operator.ports.secrets, operator.ports.owned, operator.ports.announcer):
+                await adapter.stop()
+    except TimeoutError:
+        logger.warning("Stopping took longer than {:.0f} s", STOP_SECONDS)
+
+
+async def serve(settings: Settings) -> int:
+    """Run until SIGTERM or SIGINT; return the exit code. A part that breaks down ends the process with 1."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(settings) as operator:
+        logger.bind(pid=os.getpid(), health_port=operator.health_port).info("Operator {} started", __version__)
+        waiter = asyncio.create_task(stop.wait())
+        done, _ = await asyncio.wait([waiter, *operator.tasks], return_when=asyncio.FIRST_COMPLETED)
+        waiter.cancel()
+        broken = [task for task in done if task is not waiter]
+        for task in broken:
+            logger.opt(exception=task.exception()).error("{} ended although it never should", task.get_name())
+        logger.info("Operator stopping")
+    return 1 if broken else 0
+
+
+def run_operator(settings: Settings) -> int:
+    """Configure logging, print the settings and run. The body of `aigateway run`."""
+    aigateway_logs.configure(settings.log_level, settings.log_format)
+    logger.bind(**settings.model_dump(mode="json")).info("Settings")
+    if settings.allow_addresses:
+        logger.warning("Addresses that rules refuse are allowed: {}", ", ".join(map(str, settings.allow_addresses)))
+    return asyncio.run(serve(settings))

@@ -1,0 +1,231 @@
+"""The reconciler: events in, rounds out. One round per gateway at a time: observe → plan → act → wish statuses.
+
+Every event does the same one thing: it marks gateways. What a round does depends only on the whole snapshot, so lost, doubled
+and reordered events cost at most a round. All methods run in one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from loguru import logger
+
+from aigateway_operator.api.meta import GatewayKey, ObjectKey
+from aigateway_operator.errors import ClusterError, Conflict
+from aigateway_operator.kube.resources import GATEWAY_CONFIGS, Resource
+from aigateway_operator.plan import names
+from aigateway_operator.plan.planner import plan
+from aigateway_operator.reconcile.act import Actor
+from aigateway_operator.reconcile.gateway_state import GatewayState
+from aigateway_operator.reconcile.observe import Observer
+from aigateway_operator.reconcile.ports import Announcer, Cluster, JsonObject, Leadership, Owned, Secrets
+from aigateway_operator.reconcile.queue import CoalescingQueue
+from aigateway_operator.reconcile.repair import Repairer
+from aigateway_operator.reconcile.status_writer import StatusWriter
+from aigateway_operator.reconcile.store import Store, parse_stored
+from aigateway_operator.rules import RuleContext
+
+WORKERS: Final = 4
+"""Gateways that are reconciled at the same time."""
+FOREIGN_SECONDS: Final = 15.0
+"""How often a name that somebody else holds is looked at again; such objects carry no label of ours and are not watched."""
+
+STANDBY_SECONDS: Final = 2.0
+"""How often a standby looks whether it leads: a renewal whose answer was late brings leadership back without a call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The adapters a controller works with."""
+
+    cluster: Cluster
+    secrets: Secrets
+    owned: Owned
+    leadership: Leadership
+    announcer: Announcer
+
+
+class Controller:
+    """Keeps every gateway's generated objects and statuses true.
+
+    `context`: for the rules. `namespaces`: empty for the whole cluster. `clock`: monotonic seconds, the same that the
+    Secrets adapter uses for `gone_since`.
+    """
+
+    def __init__(self, ports: Ports, context: RuleContext, namespaces: tuple[str, ...], clock: Callable[[], float]) -> None:
+        self._ports = ports
+        self._clock = clock
+        self.store = Store()
+        self.queue: CoalescingQueue[GatewayKey] = CoalescingQueue(clock)
+        self.repairer = Repairer(ports.cluster, self.store, namespaces, self.queue.mark, self._follow, clock)
+        self.statuses = StatusWriter(
+            ports.cluster, self.store, ports.leadership, ports.announcer, self.queue.mark, clock, self.repairer.sign_of_relist
+        )
+        self.rounds: Counter[str] = Counter()
+        self._states: dict[GatewayKey, GatewayState] = {}
+        self._observer = Observer(ports.cluster, ports.secrets, ports.owned, self.store, context)
+        self._actor = Actor(ports.cluster)
+
+    # -- events in; each is cheap and never raises
+
+    def on_object(self, resource: Resource, event: str | None, obj: JsonObject) -> None:
+        """Take a watch event; `event` None: the object was listed (again)."""
+        if event is None:
+            self.repairer.sign_of_relist()
+        stored = parse_stored(obj)
+        key = ObjectKey(stored.namespace, stored.name)
+        if event == "DELETED":
+            marks = self.store.remove(resource, key, stored.resource_version)
+            self.statuses.forget(resource, key)
+        else:
+            before = self.store.get(resource, key)
+            marks = self.store.put(resource, stored)
+            same = before is not None and (before.uid, before.generation, before.deleting) == (
+                stored.uid,
+                stored.generation,
+                stored.deleting,
+            )
+            if same and self.statuses.in_flight(resource, key):
+                marks = frozenset()  # our own; the writer looks again if it was not
+        self._follow(resource, obj)
+        for mark in marks:
+            self.queue.mark(mark)
+
+    def on_secret(self, namespace: str, name: str) -> None:
+        """Take note that a referenced key of a Secret appeared, changed or vanished."""
+        for key, state in self._states.items():
+            if key.namespace == namespace and name in state.references:
+                self.queue.mark(key)
+
+    def on_owned(self, resource: Resource, namespace: str, name: str, resource_version: str | None) -> None:
+        """Take note that a generated object changed; `resource_version` None: it is gone."""
+        for key, state in self._states.items():
+            if key.namespace != namespace or not names.belongs_to(name, key.name):
+                continue
+            live = state.live[resource].get(name)
+            if resource_version is None:
+                state.forget(resource, name)
+            elif live is not None and int(live.resource_version) >= int(resource_version):
+                continue
+            self.queue.mark(key)
+
+    def on_namespace_listed(self, namespace: str) -> None:
+        """Take note that Secrets or generated objects of a namespace have been listed: its rounds may run."""
+        for key in self.store.gateway_keys():
+            if key.namespace == namespace:
+                self.queue.mark(key)
+
+    def on_leading(self) -> None:
+        """Begin to lead: what another leader wrote meanwhile is read again, then every gateway gets a round."""
+        self.statuses.forget_wishes()
+        for state in self._states.values():
+            state.forget_cluster()
+        for key in self.store.gateway_keys() | self._states.keys():
+            self.queue.mark(key)
+
+    def on_standby(self) -> None:
+        """Stop leading: nothing that waits is written any more."""
+        self.statuses.forget_wishes()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is marked, under way or waiting to be written."""
+        return self.queue.idle and self.statuses.idle
+
+    # -- rounds out
+
+    async def run(self) -> None:
+        """Reconcile until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.statuses.run())
+            tasks.create_task(self.repairer.run())
+            for _ in range(WORKERS):
+                tasks.create_task(self._work())
+
+    async def _work(self) -> None:
+        while True:
+            key = await self.queue.take()
+            try:
+                await self._round(key)
+            except Conflict as error:
+                self.rounds["conflict"] += 1
+                delay = self.queue.failed(key)
+                logger.bind(namespace=key.namespace, gateway=key.name).info(
+                    "Somebody else wrote first, again in {:.1f} s: {}", delay, error
+                )
+            except ClusterError as error:
+                self.rounds["error"] += 1
+                delay = self.queue.failed(key, error.retry_after_seconds)
+                logger.bind(namespace=key.namespace, gateway=key.name).warning(
+                    "Round failed, again in {:.1f} s: {}", delay, error
+                )
+            except Exception:  # noqa: BLE001 - a fault of ours in one gateway's round must not stop the others
+                self.rounds["fault"] += 1
+                delay = self.queue.failed(key)
+                logger.bind(namespace=key.namespace, gateway=key.name).exception("Round broke, again in {:.1f} s", delay)
+            else:
+                self.queue.done(key)
+
+    async def _round(self, key: GatewayKey) -> None:
+        """One round: nothing is written unless this process leads and every input has been listed."""
+        if not self._ports.leadership.is_leader:
+            self.queue.mark_later(key, STANDBY_SECONDS)
+            return
+        if not self._observer.ready(key):
+            return
+        state = self._states.setdefault(key, GatewayState())
+        snapshot = await self._observer.snapshot(key, self._states)
+        made = plan(snapshot, state.memo, self._clock())
+        writes = 0
+        if snapshot.gateway is None:
+            self._follow_namespace(key.namespace)
+        else:
+            writes = await self._actor.carry_out(made, snapshot.gateway, state)
+        state.adopt(made)
+        self.rounds["changed" if writes else "unchanged"] += 1
+        if writes:
+            logger.bind(namespace=key.namespace, gateway=key.name, revision=made.revision, writes=writes).info(
+                "Documents were written"
+            )
+        for status in made.statuses:
+            self.statuses.wish(key.namespace, status)
+        self._look_ahead(key, state, made.wake_after_seconds)
+
+    def _look_ahead(self, key: GatewayKey, state: GatewayState, wake_after_seconds: float | None) -> None:
+        """Ask for the rounds that follow from this one."""
+        waits = [wake_after_seconds] if wake_after_seconds is not None else []
+        if any(state.foreign.values()):
+            waits.append(FOREIGN_SECONDS)
+        if waits:
+            self.queue.mark_later(key, min(waits))
+        if state.departed != state.told:
+            for gateway in {*state.departed.values(), *state.told.values()}:
+                self.queue.mark(GatewayKey(key.namespace, gateway))
+            state.told = dict(state.departed)
+        here = self.store.models(key)
+        for other, theirs in self._states.items():
+            if other.namespace != key.namespace:
+                continue
+            expected = {name for name, gateway in theirs.departed.items() if gateway == key.name}
+            if any(name in state.served or name not in here for name in expected):
+                self.queue.mark(other)  # what it keeps for us has arrived, moved on, or is gone
+        if self.store.gateway(key) is None and not self.store.models(key):
+            del self._states[key]
+            self.queue.forget(key)
+
+    def _follow(self, resource: Resource, obj: JsonObject) -> None:
+        """Follow Secrets and generated objects where a GatewayConfig is, and nowhere else."""
+        if resource == GATEWAY_CONFIGS:
+            self._follow_namespace(obj["metadata"]["namespace"])
+
+    def _follow_namespace(self, namespace: str) -> None:
+        if any(key.namespace == namespace for key in self.store.objects(GATEWAY_CONFIGS)):
+            self._ports.secrets.watch(namespace)
+            self._ports.owned.watch(namespace)
+        else:
+            self._ports.secrets.unwatch(namespace)
+            self._ports.owned.unwatch(namespace)

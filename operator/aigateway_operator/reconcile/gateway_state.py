@@ -1,0 +1,86 @@
+"""What the reconciler remembers of one gateway between rounds: what is live, what is served, and the planner's memo.
+
+Everything here can be rebuilt from the cluster, and is after a restart, a change of leader or a new lineage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from aigateway_operator.kube.resources import CONFIG_MAPS, SECRETS, Resource
+from aigateway_operator.plan.memo import Memo
+from aigateway_operator.plan.readback import read_live, read_served
+from aigateway_operator.plan.result import Plan
+from aigateway_operator.plan.snapshot import LiveObject, Served, Stored
+from aigateway_operator.reconcile.ports import JsonObject
+from aigateway_operator.render.settings import Settings
+
+
+@dataclass(slots=True)
+class GatewayState:
+    """Memory of one gateway. `lineage`: uid of the GatewayConfig all this belongs to, None before the first round.
+
+    recalled: the last good has been read back from the live documents. foreign: names that exist without our label and are
+    looked at again in every round. departed: models served here that name another gateway now, and which. told: what
+    those gateways were last told of it. references: names of the Secrets that the last round looked at.
+    """
+
+    lineage: str | None = None
+    memo: Memo = field(default_factory=Memo)
+    live: dict[Resource, dict[str, LiveObject]] = field(default_factory=lambda: {CONFIG_MAPS: {}, SECRETS: {}})
+    foreign: dict[Resource, set[str]] = field(default_factory=lambda: {CONFIG_MAPS: set(), SECRETS: set()})
+    recalled: bool = False
+    served: Mapping[str, Served] = field(default_factory=dict)
+    settings: Settings | None = None
+    unreferenced_since: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    departed: dict[str, str] = field(default_factory=dict)
+    told: dict[str, str] = field(default_factory=dict)
+    references: frozenset[str] = frozenset()
+
+    def begin(self, gateway: Stored | None) -> None:
+        """Start anew when the GatewayConfig is another one than last time, or gone."""
+        lineage = gateway.uid if gateway is not None else None
+        if lineage != self.lineage:
+            self.forget_cluster()
+            self.lineage = lineage
+
+    def forget_cluster(self) -> None:
+        """Forget what is live and served, so that it is read again; what was computed from objects alone stays."""
+        for objects in self.live.values():
+            objects.clear()
+        for names in self.foreign.values():
+            names.clear()
+        self.recalled = False
+        self.served, self.settings, self.unreferenced_since, self.departed = {}, None, {}, {}
+
+    def learn(self, resource: Resource, obj: JsonObject, gateway: Stored, *, written: bool = False) -> LiveObject:
+        """Take note of a generated object as the API server has it now, and of the last good in it if that is not known yet.
+
+        `written`: it is what we have just written, so the plan says what is served by it.
+        """
+        live = read_live(obj, gateway.name, gateway.uid)
+        first = not self.recalled or live.name not in self.live[resource]
+        self.live[resource][live.name] = live
+        (self.foreign[resource].discard if live.ours else self.foreign[resource].add)(live.name)
+        if resource == CONFIG_MAPS and first and not written:
+            served, settings = read_served(obj, live)
+            self.served = {**self.served, **served}
+            self.settings = settings or self.settings
+        return live
+
+    def doubt(self, resource: Resource, name: str) -> None:
+        """Forget one object whose write may or may not have landed: what is served is read back from it."""
+        self.forget(resource, name)
+        self.recalled = False
+
+    def forget(self, resource: Resource, name: str) -> None:
+        """Take note that a generated object is gone."""
+        self.live[resource].pop(name, None)
+        self.foreign[resource].discard(name)
+
+    def adopt(self, plan: Plan) -> None:
+        """Make what a plan brought about the last good of the next round."""
+        self.served, self.settings = plan.served, plan.settings
+        self.departed = {name: gateway for name, gateway in self.departed.items() if name in plan.served}
+        self.unreferenced_since = plan.unreferenced_since

@@ -1,0 +1,145 @@
+"""Gather the snapshot of one gateway: what the store has, what is live, what Secrets say. The only reads of a round."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from aigateway_operator.api.meta import GatewayKey, ObjectKey
+from aigateway_operator.errors import Conflict, NotFound
+from aigateway_operator.kube.resources import CONFIG_MAPS, SECRETS, VIRTUAL_MODELS, Resource
+from aigateway_operator.plan import names
+from aigateway_operator.plan.memo import referenced_secrets
+from aigateway_operator.plan.secret_state import SecretState
+from aigateway_operator.plan.snapshot import Snapshot, Stored
+from aigateway_operator.reconcile.gateway_state import GatewayState
+from aigateway_operator.reconcile.ports import Cluster, Owned, Secrets
+from aigateway_operator.reconcile.store import Store
+from aigateway_operator.rules import RuleContext
+
+ATTEMPTS: Final = 3
+"""How often inputs are gathered anew when objects changed meanwhile; later changes are left to the round they ask for."""
+
+
+class Observer:
+    """Makes snapshots. Reads only what changed: a generated object is fetched when its resourceVersion is not the known one."""
+
+    def __init__(self, cluster: Cluster, secrets: Secrets, owned: Owned, store: Store, context: RuleContext) -> None:
+        self._cluster = cluster
+        self._secrets = secrets
+        self._owned = owned
+        self._store = store
+        self._context = context
+
+    def ready(self, key: GatewayKey) -> bool:
+        """Tell whether every kind of input has been listed completely once; no round may run before."""
+        if not self._store.listed:
+            return False
+        if self._store.gateway(key) is None:
+            return True
+        return self._secrets.listed(key.namespace) and self._owned.listed(key.namespace)
+
+    async def snapshot(self, key: GatewayKey, states: Mapping[GatewayKey, GatewayState]) -> Snapshot:
+        """Return everything a round of `key` needs. Raises errors.ClusterError: a read that failed concludes nothing."""
+        state = states[key]
+        references: Mapping[str, frozenset[str]] = {}
+        for _ in range(ATTEMPTS):
+            changes, gateway = self._store.changes, self._store.gateway(key)
+            state.begin(gateway)
+            if gateway is None:
+                await self._let_go(key, state)
+            else:
+                await self._refresh(key, state, gateway)
+                references = referenced_secrets(self._compose(key, states, gateway, {}), state.memo)
+                state.references = frozenset(references)
+                await self._secrets.ensure(key.namespace, references, caller=str(key))
+            if self._store.changes == changes:
+                break
+        gateway = self._store.gateway(key)
+        if (gateway.uid if gateway is not None else None) != state.lineage or (gateway is not None and not state.recalled):
+            raise Conflict(f"GatewayConfig '{key}' or the leader became another one while inputs were read", status=409)
+        if gateway is None:
+            return self._compose(key, states, None, {})
+        found = {secret: self._secrets.state(key.namespace, secret) for secret in references}
+        return self._compose(key, states, gateway, found)
+
+    async def _let_go(self, key: GatewayKey, state: GatewayState) -> None:
+        """Need no Secrets any more, where somebody else in the namespace still does."""
+        if state.references and self._secrets.listed(key.namespace):
+            await self._secrets.ensure(key.namespace, {}, caller=str(key))
+        state.references = frozenset()
+
+    def _compose(
+        self,
+        key: GatewayKey,
+        states: Mapping[GatewayKey, GatewayState],
+        gateway: Stored | None,
+        secrets: Mapping[str, SecretState],
+    ) -> Snapshot:
+        state = states[key]
+        models = self._store.models(key)
+        return Snapshot(
+            key=key,
+            gateway=gateway,
+            models=models,
+            context=self._context,
+            departed=self._departed(key, states),
+            served_elsewhere=self._served_elsewhere(key, models, states),
+            served=state.served,
+            settings=state.settings,
+            config_maps=dict(state.live[CONFIG_MAPS]),
+            secrets_live=dict(state.live[SECRETS]),
+            secrets=secrets,
+            unreferenced_since=state.unreferenced_since,
+        )
+
+    async def _refresh(self, key: GatewayKey, state: GatewayState, gateway: Stored) -> None:
+        """Bring what is known of the generated objects up to date; deletions were noted when they were reported."""
+        for resource in (CONFIG_MAPS, SECRETS):
+            present = self._owned.names(key.namespace, resource)
+            known = state.live[resource]
+            stale = [
+                name
+                for name, version in present.items()
+                if names.belongs_to(name, gateway.name)
+                and (name not in known or int(known[name].resource_version) < int(version))
+            ]
+            for name in {*stale, *state.foreign[resource]}:
+                await self._fetch(key, state, gateway, resource, name)
+        state.recalled = True
+
+    async def _fetch(self, key: GatewayKey, state: GatewayState, gateway: Stored, resource: Resource, name: str) -> None:
+        try:
+            obj = await self._cluster.get(resource, key.namespace, name)
+        except NotFound:
+            state.forget(resource, name)
+        else:
+            state.learn(resource, obj, gateway)
+
+    def _departed(self, key: GatewayKey, states: Mapping[GatewayKey, GatewayState]) -> dict[str, Stored]:
+        """Return the models served here that name another gateway now and are not served there yet."""
+        state = states[key]
+        departed: dict[str, Stored] = {}
+        state.departed = {}
+        models = self._store.models(key)
+        for name in state.served.keys() - models.keys():
+            stored = self._store.get(VIRTUAL_MODELS, ObjectKey(key.namespace, name))
+            if stored is None or stored.source != state.served[name].source:
+                continue
+            elsewhere = states.get(GatewayKey(key.namespace, stored.gateway))
+            there = elsewhere.served.get(name) if elsewhere is not None else None
+            if there is None or there.source != stored.source:
+                departed[name] = stored
+            state.departed[name] = stored.gateway
+        return departed
+
+    @staticmethod
+    def _served_elsewhere(
+        key: GatewayKey, models: Mapping[str, Stored], states: Mapping[GatewayKey, GatewayState]
+    ) -> frozenset[str]:
+        """Return the models of this gateway that another one of the namespace still serves."""
+        found: set[str] = set()
+        for other, state in states.items():
+            if other != key and other.namespace == key.namespace and state.departed:
+                found |= state.departed.keys() & models.keys()
+        return frozenset(found)

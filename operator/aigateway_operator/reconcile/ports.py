@@ -1,0 +1,117 @@
+"""What the reconciler needs from the outside. Adapters in `kube` fulfil these Protocols; so do the fakes of its unit tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Protocol
+
+from aigateway_operator.api.meta import ObjectKey
+from aigateway_operator.kube.resources import Resource
+from aigateway_operator.plan.secret_state import SecretState
+
+JsonObject = dict[str, Any]
+
+
+class Cluster(Protocol):
+    """Reads and writes of the API server. All raise `errors.ClusterError` and return JSON objects."""
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> JsonObject:
+        """Return one object; NotFound if it is not there."""
+        ...
+
+    async def create(self, resource: Resource, namespace: str, body: JsonObject) -> JsonObject:
+        """Create; Conflict if it exists."""
+        ...
+
+    async def replace(self, resource: Resource, namespace: str, name: str, body: JsonObject) -> JsonObject:
+        """Replace whole; Conflict if `metadata.resourceVersion` is not the current one."""
+        ...
+
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, *, uid: str, resource_version: str | None = None
+    ) -> None:
+        """Delete that very object (uid and resourceVersion are preconditions)."""
+        ...
+
+    async def patch_status(self, resource: Resource, namespace: str, name: str, body: JsonObject) -> JsonObject:
+        """Merge into `/status`; Conflict if `metadata.resourceVersion` is given and not the current one."""
+        ...
+
+    def list_pages(
+        self, resource: Resource, namespace: str | None, *, metadata_only: bool = False
+    ) -> AsyncIterator[tuple[list[JsonObject], str]]:
+        """Yield a complete, consistent list page by page, each with the resourceVersion of the whole."""
+        ...
+
+
+class Secrets(Protocol):
+    """State of referenced Secrets, per namespace that holds a GatewayConfig."""
+
+    def watch(self, namespace: str) -> None:
+        """Begin to follow a namespace; idempotent."""
+        ...
+
+    def unwatch(self, namespace: str) -> None:
+        """Stop following a namespace and forget it."""
+        ...
+
+    def listed(self, namespace: str) -> bool:
+        """Tell whether the namespace has been listed completely once."""
+        ...
+
+    async def ensure(self, namespace: str, references: Mapping[str, frozenset[str]], *, caller: str) -> None:
+        """Make the state of the named Secrets and keys known as far as it may be read; `caller` needs these and no others."""
+        ...
+
+    def state(self, namespace: str, name: str) -> SecretState:
+        """Return what is known of a Secret that was ensured."""
+        ...
+
+    async def stop(self) -> None:
+        """Stop for good and release what is held."""
+        ...
+
+
+class Owned(Protocol):
+    """Which generated objects exist, by metadata alone."""
+
+    def watch(self, namespace: str) -> None:
+        """Begin to follow a namespace; idempotent."""
+        ...
+
+    def unwatch(self, namespace: str) -> None:
+        """Stop following a namespace and forget it."""
+        ...
+
+    def listed(self, namespace: str) -> bool:
+        """Tell whether the namespace has been listed completely once."""
+        ...
+
+    def names(self, namespace: str, resource: Resource) -> Mapping[str, str]:
+        """Return name → resourceVersion of everything that carries our label."""
+        ...
+
+    async def stop(self) -> None:
+        """Stop for good and release what is held."""
+        ...
+
+
+class Leadership(Protocol):
+    """Whether this process may write."""
+
+    @property
+    def is_leader(self) -> bool:
+        """True while the lease certainly holds."""
+        ...
+
+
+class Announcer(Protocol):
+    """Where transitions are announced as Events; never fails and never waits."""
+
+    def announce(self, resource: Resource, key: ObjectKey, uid: str, *, warning: bool, reason: str, note: str) -> None:
+        """Announce one transition."""
+        ...
+
+    async def stop(self) -> None:
+        """Stop for good and release what is held."""
+        ...

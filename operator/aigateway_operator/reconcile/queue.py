@@ -1,0 +1,123 @@
+"""The coalescing queue: marks of gateways in, keys that are due out.
+
+A key that has been quiet is due at once; while marks keep coming it waits for a quiet time, at the latest for a maximum
+delay after its first mark. A mark during a round causes one more round. Failures back off per key; a mark does not shorten
+that. Knows time only through the clock it is given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from random import Random
+from typing import Final, Generic, TypeVar
+
+QUIET_SECONDS: Final = 0.025
+"""How long marks must pause before a round starts. A kubectl apply of several objects sends one every 10 to 20 ms."""
+MAX_DELAY_SECONDS: Final = 1.0
+"""A round starts at the latest this long after the first mark: what a burst costs one of its objects."""
+FIRST_BACKOFF_SECONDS: Final = 0.1
+MAX_BACKOFF_SECONDS: Final = 30.0
+
+K = TypeVar("K", bound=Hashable)
+
+
+@dataclass(slots=True)
+class _Pending:
+    first: float
+    last: float
+    hold_until: float
+
+
+class CoalescingQueue(Generic[K]):
+    """Marks of one event loop. `take` waits for the next key that is due and not already taken."""
+
+    def __init__(self, clock: Callable[[], float], random: Random | None = None) -> None:
+        self._clock = clock
+        self._random = random or Random()  # noqa: S311 - jitter, not a secret
+        self._pending: dict[K, _Pending] = {}
+        self._taken: set[K] = set()
+        self._last_mark: dict[K, float] = {}
+        self._failures: dict[K, int] = {}
+        self._hold: dict[K, float] = {}
+        self._later: dict[K, float] = {}
+        self._changed = asyncio.Event()
+
+    def mark(self, key: K) -> None:
+        """Ask for a round of `key`."""
+        now = self._clock()
+        pending = self._pending.get(key)
+        if pending is None:
+            idle = key not in self._taken and now - self._last_mark.get(key, float("-inf")) >= QUIET_SECONDS
+            last = float("-inf") if idle else now
+            self._pending[key] = _Pending(now, last, self._hold.get(key, float("-inf")))
+        else:
+            pending.last = now
+        self._last_mark[key] = now
+        self._changed.set()
+
+    def mark_later(self, key: K, seconds: float) -> None:
+        """Ask for a round of `key` in `seconds`; it takes the place of the last such wish. A mark comes first anyway."""
+        self._later[key] = self._clock() + seconds
+        self._changed.set()
+
+    async def take(self) -> K:
+        """Wait for the next key that is due; it must be given back by `done` or `failed`."""
+        while True:
+            key, due = self._next()
+            if key is not None and due <= self._clock():
+                self._pending.pop(key, None)
+                self._later.pop(key, None)
+                self._taken.add(key)
+                return key
+            self._changed.clear()
+            timeout = None if key is None else max(0.0, due - self._clock())
+            try:
+                await asyncio.wait_for(self._changed.wait(), timeout)
+            except TimeoutError:
+                continue
+
+    def done(self, key: K) -> None:
+        """Give a key back after a round that succeeded."""
+        self._taken.discard(key)
+        self._failures.pop(key, None)
+        self._hold.pop(key, None)
+        self._changed.set()
+
+    def failed(self, key: K, retry_after_seconds: float | None = None) -> float:
+        """Give a key back after a round that failed; it is marked again after a back-off. Returns the seconds until then."""
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        delay = min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(failures - 1, 16)) * (0.5 + self._random.random())
+        delay = max(delay, retry_after_seconds or 0.0)
+        self._taken.discard(key)
+        self._hold[key] = self._clock() + delay
+        pending = self._pending.get(key)
+        if pending is not None:
+            pending.hold_until = self._hold[key]
+        else:
+            self.mark(key)
+        return delay
+
+    def forget(self, key: K) -> None:
+        """Drop what is remembered of a key that will not come back."""
+        for memory in (self._pending, self._last_mark, self._failures, self._hold, self._later):
+            memory.pop(key, None)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is marked or under way; what is only wished for later does not count."""
+        return not self._pending and not self._taken
+
+    def _next(self) -> tuple[K | None, float]:
+        """Return the key that is due first, and when; taken keys wait for their round to end."""
+        best: K | None = None
+        best_due = float("inf")
+        for key, pending in self._pending.items():
+            due = max(pending.hold_until, min(pending.last + QUIET_SECONDS, pending.first + MAX_DELAY_SECONDS))
+            if key not in self._taken and due < best_due:
+                best, best_due = key, due
+        for key, due in self._later.items():
+            if key not in self._taken and key not in self._pending and due < best_due:
+                best, best_due = key, due
+        return best, best_due

@@ -1,0 +1,131 @@
+"""Complete LISTs that repair the store: what watch events never tell.
+
+Deletions behind a 410 are never reported, and absence may be concluded only from a complete list. The first LIST fills the
+store and opens the gate for rounds; later ones read metadata alone, every two minutes and after every sign of a re-list. A
+LIST that shows changes which the watch has not delivered for long is the sign of a dead watch (liveness).
+Source: FACTS "Surprises" 2; DESIGN section 6.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from random import Random
+from typing import Final
+
+from loguru import logger
+
+from aigateway_operator.api.meta import GatewayKey, ObjectKey
+from aigateway_operator.errors import ClusterError
+from aigateway_operator.kube.resources import Resource
+from aigateway_operator.reconcile.ports import Cluster, JsonObject
+from aigateway_operator.reconcile.store import KINDS, Store, parse_stored
+
+PERIOD_SECONDS: Final = 120.0
+SETTLE_SECONDS: Final = 1.0
+"""Quiet time after the last object of a re-list before the LIST that repairs."""
+RECHECK_SECONDS: Final = 10.0
+"""Until the next LIST when the watch has owed a change for that long."""
+MAX_BACKOFF_SECONDS: Final = 10.0
+
+
+class Repairer:
+    """Lists both kinds in all watched namespaces (`namespaces` empty: the whole cluster)."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        store: Store,
+        namespaces: tuple[str, ...],
+        mark: Callable[[GatewayKey], None],
+        on_stored: Callable[[Resource, JsonObject], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._cluster = cluster
+        self._store = store
+        self._scopes: tuple[str | None, ...] = namespaces or (None,)
+        self._mark = mark
+        self._on_stored = on_stored
+        self._clock = clock
+        self._random = Random()  # noqa: S311 - jitter, not a secret
+        self._signed_at: float | None = None
+        self._signed = asyncio.Event()
+        self._owed: dict[tuple[Resource, ObjectKey], tuple[float, str]] = {}
+        """Object → since when the watch owes it, and the version that a LIST showed."""
+
+    def sign_of_relist(self) -> None:
+        """Take note that the event source lists again; a LIST of ours follows when it is done."""
+        self._signed_at = self._clock()
+        self._signed.set()
+
+    def owed_seconds(self) -> float:
+        """Return for how long the watch has owed a change that a LIST showed; 0 if it owes nothing."""
+        for place, (_, version) in list(self._owed.items()):
+            if self._store.has_seen(*place, version):
+                del self._owed[place]
+        return max((self._clock() - since for since, _ in self._owed.values()), default=0.0)
+
+    async def run(self) -> None:
+        """List until cancelled; never gives up."""
+        failures = 0
+        while True:
+            try:
+                for resource in KINDS:
+                    await self._list(resource)
+            except ClusterError as error:
+                failures += 1
+                delay = min(MAX_BACKOFF_SECONDS, 0.25 * 2 ** min(failures, 10)) * (0.5 + self._random.random())
+                logger.warning("Objects could not be listed, nothing is removed meanwhile: {}", error)
+                await asyncio.sleep(max(delay, error.retry_after_seconds or 0.0))
+            else:
+                failures = 0
+                await self._wait()
+
+    async def _wait(self) -> None:
+        """Wait for the next time a LIST is due."""
+        began = self._clock()
+        while (left := self._due(began) - self._clock()) > 0:
+            self._signed.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._signed.wait(), min(left, RECHECK_SECONDS))
+        self._signed_at = None
+
+    def _due(self, began: float) -> float:
+        """Return when the next LIST is due; a watch that is only a moment behind is no reason for one."""
+        latest = began + PERIOD_SECONDS
+        if self._signed_at is not None:
+            return min(latest, self._signed_at + SETTLE_SECONDS)
+        return began + RECHECK_SECONDS if self.owed_seconds() > 0 else latest
+
+    async def _list(self, resource: Resource) -> None:
+        """List one kind completely, then drop what is absent and older than the list."""
+        first = not self._store.has_listed(resource)
+        present: set[ObjectKey] = set()
+        versions: list[str] = []
+        for scope in self._scopes:
+            async for items, version in self._cluster.list_pages(resource, scope, metadata_only=not first):
+                present.update(self._note(resource, item, first=first) for item in items)
+                versions.append(version)
+        for place in [place for place in self._owed if place[0] == resource and place[1] not in present]:
+            del self._owed[place]
+        for key in self._store.settle(resource, present, min(versions, key=int)):
+            self._mark(key)
+        if first and self._store.listed:
+            for key in self._store.gateway_keys():
+                self._mark(key)
+
+    def _note(self, resource: Resource, item: JsonObject, *, first: bool) -> ObjectKey:
+        """Take one listed object: keep it, or check that the watch has delivered it."""
+        metadata = item["metadata"]
+        key = ObjectKey(metadata["namespace"], metadata["name"])
+        if first:
+            for mark in self._store.put(resource, parse_stored(item)):
+                self._mark(mark)
+            self._on_stored(resource, item)
+            return key
+        version = metadata["resourceVersion"]
+        if not self._store.has_seen(resource, key, version):
+            since, _ = self._owed.get((resource, key), (self._clock(), version))
+            self._owed[resource, key] = (since, version)
+        return key

@@ -1,0 +1,244 @@
+"""Write statuses: beside the rounds, at lower priority, a few at a time, and only where something changed.
+
+One entry per object waits here; a newer wish replaces an older one. A patch carries the resourceVersion it was made for, so
+that neither a newer generation nor a new leader is overwritten; what the API server answers is put into the store, so that
+our own write is not taken for news.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from loguru import logger
+
+from aigateway_operator.api import meta
+from aigateway_operator.api.conditions import merge_conditions
+from aigateway_operator.api.meta import GatewayKey, ObjectKey
+from aigateway_operator.errors import ClusterError, Conflict, NotFound
+from aigateway_operator.kube.resources import GATEWAY_CONFIGS, VIRTUAL_MODELS, Resource
+from aigateway_operator.plan.result import StatusWrite
+from aigateway_operator.plan.snapshot import Stored
+from aigateway_operator.reconcile.ports import Announcer, Cluster, JsonObject, Leadership
+from aigateway_operator.reconcile.store import Store, parse_stored
+
+MAX_IN_FLIGHT: Final = 8
+GATEWAY_INTERVAL_SECONDS: Final = 1.0
+"""Least time between two status writes of one GatewayConfig: its counts move with every model of a burst."""
+CONFLICT_SECONDS: Final = 0.1
+RETRY_SECONDS: Final = 2.0
+"""First wait after a conflict (until the watch has told what changed) and after any other failure; both double each time."""
+MAX_RETRY_SECONDS: Final = 60.0
+
+RESOURCES: Final[dict[str, Resource]] = {meta.VIRTUAL_MODEL: VIRTUAL_MODELS, meta.GATEWAY_CONFIG: GATEWAY_CONFIGS}
+
+
+@dataclass(slots=True)
+class _Wish:
+    write: StatusWrite
+    not_before: float
+    failures: int = 0
+
+
+def desired_status(write: StatusWrite, current: dict[str, Any], now: datetime) -> dict[str, Any]:
+    """Return the whole status an object should have; equal to `current` when nothing is to be written."""
+    conditions = merge_conditions(current.get("conditions") or [], write.verdicts, write.generation, now)
+    return {"observedGeneration": write.generation, **write.fields, "conditions": conditions}
+
+
+def merge_patch(current: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+    """Return the merge patch that turns one status into the other; fields that vanish become null, at every level."""
+    patch: dict[str, Any] = {name: None for name in current if name not in wanted}
+    for name, value in wanted.items():
+        before = current.get(name)
+        if isinstance(before, dict) and isinstance(value, dict):
+            value = merge_patch(before, value)
+            if value:
+                patch[name] = value
+        elif before != value or name not in current:
+            patch[name] = value
+    return patch
+
+
+class StatusWriter:
+    """The queue of statuses to write and the workers that write them.
+
+    mark: asks for a round. on_missing: called when an object that the store has is not there (its deletion was never told).
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        store: Store,
+        leadership: Leadership,
+        announcer: Announcer,
+        mark: Callable[[GatewayKey], None],
+        clock: Callable[[], float],
+        on_missing: Callable[[], None],
+    ) -> None:
+        self._cluster = cluster
+        self._store = store
+        self._leadership = leadership
+        self._announcer = announcer
+        self._mark = mark
+        self._clock = clock
+        self._on_missing = on_missing
+        self._failing = ""
+        self._wishes: dict[tuple[Resource, ObjectKey], _Wish] = {}
+        self._settled: dict[tuple[Resource, ObjectKey], tuple[StatusWrite, bytes]] = {}
+        self._last: dict[tuple[Resource, ObjectKey], float] = {}
+        self._in_flight: set[tuple[Resource, ObjectKey]] = set()
+        self._changed = asyncio.Event()
+        self.written = 0
+
+    def wish(self, namespace: str, write: StatusWrite) -> None:
+        """Ask for a status; nothing happens if the object has it already."""
+        resource, key = RESOURCES[write.kind], ObjectKey(namespace, write.name)
+        stored = self._store.get(resource, key)
+        place = (resource, key)
+        if stored is None or stored.uid != write.uid:
+            return
+        settled = self._settled.get(place)
+        if settled is not None and settled[0] is write and settled[1] is stored.status:
+            return
+        waiting = self._wishes.get(place)
+        if waiting is not None:
+            waiting.write = write
+            return
+        not_before = self._clock()
+        if resource == GATEWAY_CONFIGS:
+            not_before = max(not_before, self._last.get(place, float("-inf")) + GATEWAY_INTERVAL_SECONDS)
+        self._wishes[place] = _Wish(write, not_before)
+        self._changed.set()
+
+    def in_flight(self, resource: Resource, key: ObjectKey) -> bool:
+        """Tell whether a status of this object is being written: an event that changes nothing else is then our own."""
+        return (resource, key) in self._in_flight
+
+    def forget(self, resource: Resource, key: ObjectKey) -> None:
+        """Drop what is remembered of an object that is gone."""
+        self._wishes.pop((resource, key), None)
+        self._settled.pop((resource, key), None)
+        self._last.pop((resource, key), None)
+
+    def forget_wishes(self) -> None:
+        """Drop everything that waits: another process leads now."""
+        self._wishes.clear()
+        self._settled.clear()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits and nothing is under way."""
+        return not self._wishes and not self._in_flight
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(MAX_IN_FLIGHT):
+                workers.create_task(self._work())
+
+    async def _work(self) -> None:
+        while True:
+            place, wish = await self._take()
+            try:
+                await self._write(place, wish)
+            except Exception:  # noqa: BLE001 - a fault of ours with one object must not stop the others
+                logger.bind(kind=wish.write.kind, object=str(place[1])).exception("Writing a status broke")
+                self._retry_later(place, wish, RETRY_SECONDS)
+            finally:
+                self._in_flight.discard(place)
+                self._changed.set()
+
+    async def _take(self) -> tuple[tuple[Resource, ObjectKey], _Wish]:
+        while True:
+            now, soonest = self._clock(), float("inf")
+            for place, wish in self._wishes.items():
+                if place in self._in_flight:
+                    continue
+                if wish.not_before <= now:
+                    del self._wishes[place]
+                    self._in_flight.add(place)
+                    return place, wish
+                soonest = min(soonest, wish.not_before)
+            self._changed.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), None if soonest == float("inf") else soonest - now)
+
+    async def _write(self, place: tuple[Resource, ObjectKey], wish: _Wish) -> None:
+        (resource, key), write = place, wish.write
+        stored = self._store.get(resource, key)
+        if stored is None or stored.uid != write.uid or stored.generation != write.generation:
+            return
+        if not self._leadership.is_leader:
+            # Leadership may come back by an answer that was late; a real loss clears all wishes.
+            self._retry_later(place, wish, RETRY_SECONDS)
+            return
+        current = stored.parse_status()
+        wanted = desired_status(write, current, datetime.now(UTC))
+        patch = merge_patch(current, wanted)
+        if not patch:
+            self._settled[place] = (write, stored.status)
+            return
+        body: JsonObject = {"metadata": {"resourceVersion": stored.resource_version}, "status": patch}
+        try:
+            answer = await self._cluster.patch_status(resource, key.namespace, key.name, body)
+        except Conflict:
+            self._retry_later(place, wish, CONFLICT_SECONDS)
+            return
+        except ClusterError as error:
+            if isinstance(error, NotFound):
+                self._on_missing()
+            self._tell_failure(place, error)
+            self._retry_later(place, wish, RETRY_SECONDS, error.retry_after_seconds or 0.0)
+            return
+        self._failing = ""
+        self.written += 1
+        updated = parse_stored(answer)
+        if resource == GATEWAY_CONFIGS:
+            self._last[place] = self._clock()
+        self._store.put(resource, updated)
+        latest = self._store.get(resource, key)
+        if latest is None or latest.resource_version != updated.resource_version:
+            # Changed again while we wrote; its event may have been taken for our own.
+            self._mark(GatewayKey(key.namespace, key.name if resource == GATEWAY_CONFIGS else stored.gateway))
+        else:
+            self._settled[place] = (write, updated.status)
+        self._announce(resource, stored, current, wanted)
+
+    def _retry_later(self, place: tuple[Resource, ObjectKey], wish: _Wish, first: float, at_least: float = 0.0) -> None:
+        """Try again with growing back-off, unless something newer is wished for already."""
+        delay = max(at_least, min(MAX_RETRY_SECONDS, first * 2.0 ** min(wish.failures, 16)))
+        self._wishes.setdefault(place, _Wish(wish.write, self._clock() + delay, wish.failures + 1))
+
+    def _tell_failure(self, place: tuple[Resource, ObjectKey], error: ClusterError) -> None:
+        """Log a kind of failure once until a write succeeds again: in an outage every object fails the same way."""
+        level = "DEBUG" if self._failing == type(error).__name__ else "WARNING"
+        self._failing = type(error).__name__
+        logger.bind(kind=place[0].kind, namespace=place[1].namespace, name=place[1].name).log(
+            level, "Status was not written, trying again with growing pauses: {}", error
+        )
+
+    def _announce(self, resource: Resource, stored: Stored, before: dict[str, Any], after: dict[str, Any]) -> None:
+        """Announce that Ready became False, why it is False now, or that it is True again; a first success is no news.
+
+        Ready sums the others up, so that one mistake, which moves several conditions, is told once.
+        """
+        old, new = _ready(before), _ready(after)
+        was_false, is_false = old.get("status") == "False", new.get("status") == "False"
+        if is_false == was_false and (not is_false or old.get("reason") == new.get("reason")):
+            return
+        if not is_false and new.get("status") != "True":
+            return
+        key = ObjectKey(stored.namespace, stored.name)
+        self._announcer.announce(resource, key, stored.uid, warning=is_false, reason=new["reason"], note=new["message"])
+
+
+def _ready(status: dict[str, Any]) -> dict[str, Any]:
+    for condition in status.get("conditions") or []:
+        if condition["type"] == "Ready":
+            return dict(condition)
+    return {}

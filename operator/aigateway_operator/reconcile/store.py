@@ -1,0 +1,157 @@
+"""The objects as the API server has them, kept small, indexed by the gateway they name.
+
+Fed by watch events and by complete LISTs; only a deletion event or absence from a complete LIST removes an object. What was
+removed is remembered for a while, so that an older page or answer that arrives late does not bring it back.
+Says which gateways a change concerns; never talks to the API server. Used from one event loop only.
+Source: FACTS "Surprises" 2 (deletions are lost across a re-list), DESIGN section 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+import orjson
+
+from aigateway_operator.api.meta import GatewayKey, ObjectKey
+from aigateway_operator.kube.resources import GATEWAY_CONFIGS, VIRTUAL_MODELS, Resource
+from aigateway_operator.plan.snapshot import Stored
+
+KINDS: Final = (VIRTUAL_MODELS, GATEWAY_CONFIGS)
+_NO_MODELS: Final[Mapping[str, Stored]] = MappingProxyType({})
+
+
+def parse_stored(obj: Mapping[str, Any]) -> Stored:
+    """Reduce an object to what decides anything. Nothing about its spec is taken for granted."""
+    metadata, spec = obj["metadata"], obj.get("spec")
+    gateway_ref = spec.get("gatewayRef") if isinstance(spec, dict) else None
+    gateway = gateway_ref.get("name") if isinstance(gateway_ref, dict) else None
+    return Stored(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        generation=metadata.get("generation", 0),
+        resource_version=metadata["resourceVersion"],
+        created=metadata["creationTimestamp"],
+        deleting="deletionTimestamp" in metadata,
+        gateway=gateway if isinstance(gateway, str) else "",
+        spec=orjson.dumps(spec),
+        status=orjson.dumps(obj.get("status") or {}, option=orjson.OPT_SORT_KEYS),
+    )
+
+
+def _same(known: Stored, stored: Stored) -> bool:
+    """Tell whether nothing that decides anything differs."""
+    return (known.uid, known.generation, known.deleting, known.gateway, known.status) == (
+        stored.uid,
+        stored.generation,
+        stored.deleting,
+        stored.gateway,
+        stored.status,
+    )
+
+
+class Store:
+    """All VirtualModels and GatewayConfigs that have been seen."""
+
+    def __init__(self) -> None:
+        self._objects: dict[Resource, dict[ObjectKey, Stored]] = {kind: {} for kind in KINDS}
+        self._models: dict[GatewayKey, dict[str, Stored]] = {}
+        self._listed_at: dict[Resource, int] = {}
+        self._removed: dict[Resource, dict[ObjectKey, int]] = {kind: {} for kind in KINDS}
+        self.changes = 0
+        """Counts the changes that concern a gateway: what was read before it moved is old."""
+
+    @property
+    def listed(self) -> bool:
+        """Whether every kind has been listed completely once; before that nothing may be concluded from absence."""
+        return len(self._listed_at) == len(KINDS)
+
+    def has_listed(self, resource: Resource) -> bool:
+        """Whether this kind has been listed completely once."""
+        return resource in self._listed_at
+
+    def get(self, resource: Resource, key: ObjectKey) -> Stored | None:
+        """Return an object, None if it is not there."""
+        return self._objects[resource].get(key)
+
+    def objects(self, resource: Resource) -> Mapping[ObjectKey, Stored]:
+        """Return all objects of a kind, as a view."""
+        return MappingProxyType(self._objects[resource])
+
+    def gateway(self, key: GatewayKey) -> Stored | None:
+        """Return the GatewayConfig of that name, None if there is none."""
+        return self._objects[GATEWAY_CONFIGS].get(ObjectKey(*key))
+
+    def models(self, key: GatewayKey) -> Mapping[str, Stored]:
+        """Return the VirtualModels that name this gateway, as a view by object name."""
+        models = self._models.get(key)
+        return _NO_MODELS if models is None else MappingProxyType(models)
+
+    def gateway_keys(self) -> set[GatewayKey]:
+        """Return every gateway that exists or is named."""
+        return {GatewayKey(*key) for key in self._objects[GATEWAY_CONFIGS]} | set(self._models)
+
+    def put(self, resource: Resource, stored: Stored) -> frozenset[GatewayKey]:
+        """Keep an object unless a newer version of it is known; return the gateways its change concerns.
+
+        A change of labels or annotations concerns nobody.
+        """
+        key = ObjectKey(stored.namespace, stored.name)
+        if self.has_seen(resource, key, stored.resource_version):
+            return frozenset()
+        known = self._objects[resource].get(key)
+        self._removed[resource].pop(key, None)
+        self._objects[resource][key] = stored
+        if known is not None and _same(known, stored):
+            if resource == VIRTUAL_MODELS:
+                self._models[GatewayKey(stored.namespace, stored.gateway)][stored.name] = stored
+            return frozenset()
+        self.changes += 1
+        if resource != VIRTUAL_MODELS:
+            return frozenset({GatewayKey(*key)})
+        marks = {GatewayKey(stored.namespace, stored.gateway)}
+        if known is not None and known.gateway != stored.gateway:
+            marks |= self._unlink(known)
+        self._models.setdefault(GatewayKey(stored.namespace, stored.gateway), {})[stored.name] = stored
+        return frozenset(marks)
+
+    def has_seen(self, resource: Resource, key: ObjectKey, resource_version: str) -> bool:
+        """Tell whether this version of an object, or a later one, or its deletion has been seen."""
+        known = self._objects[resource].get(key)
+        seen = int(known.resource_version) if known is not None else self._removed[resource].get(key, -1)
+        return seen >= int(resource_version)
+
+    def remove(self, resource: Resource, key: ObjectKey, resource_version: str) -> frozenset[GatewayKey]:
+        """Forget an object, unless it was made again since `resource_version`; return the gateways this concerns."""
+        known = self._objects[resource].get(key)
+        if known is not None and int(known.resource_version) > int(resource_version):
+            return frozenset()
+        self._removed[resource][key] = max(int(resource_version), self._removed[resource].get(key, -1))
+        if known is None:
+            return frozenset()
+        self.changes += 1
+        del self._objects[resource][key]
+        return frozenset({GatewayKey(*key)}) if resource != VIRTUAL_MODELS else self._unlink(known)
+
+    def settle(self, resource: Resource, listed: Iterable[ObjectKey], resource_version: str) -> frozenset[GatewayKey]:
+        """Take a complete LIST: drop what is absent from it and older than it. Returns the gateways this concerns."""
+        present = set(listed)
+        before = self._listed_at.get(resource, -1)
+        self._listed_at[resource] = int(resource_version)
+        removed = self._removed[resource]
+        self._removed[resource] = {key: version for key, version in removed.items() if version >= before}
+        marks: set[GatewayKey] = set()
+        for key in [key for key in self._objects[resource] if key not in present]:
+            marks |= self.remove(resource, key, resource_version)
+        return frozenset(marks)
+
+    def _unlink(self, stored: Stored) -> frozenset[GatewayKey]:
+        key = GatewayKey(stored.namespace, stored.gateway)
+        models = self._models.get(key)
+        if models is not None:
+            models.pop(stored.name, None)
+            if not models:
+                del self._models[key]
+        return frozenset({key})

@@ -1,0 +1,78 @@
+"""Settings of the operator: `AIGATEWAY_*` environment variables, and the flags of `aigateway run` above them.
+
+A leaf: `main` reads it and hands out its parts; no other room imports it. Printed at start; nothing in it is secret.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """One process of the operator. Lists are written with commas."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="AIGATEWAY_",
+        env_ignore_empty=True,  # a chart writes variables it has no value for as ""
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
+
+    namespaces: Annotated[tuple[str, ...], NoDecode] = ()
+    """Namespaces to work in. Default: all of the cluster; name them where the operator has Roles only."""
+    kubeconfig: Path | None = None
+    """Kubeconfig file. Default: the pod's ServiceAccount, else $KUBECONFIG, else ~/.kube/config."""
+    context: str | None = None
+    """Context of the kubeconfig. Default: its current one."""
+    allow_addresses: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+    """Networks that URLs and hosts may name although rules refuse them, such as 127.0.0.0/8 in tests. Default: none."""
+    cluster_domain: str = "cluster.local"
+    """DNS domain of the cluster; names below `svc.<domain>` are inside it."""
+    secret_selector: str = ""
+    """Label selector that narrows the Secrets that are watched. Default: none; Helm releases and tokens are never read."""
+    lease_namespace: str = "default"
+    """Namespace of the Lease by which one of several operators leads. The chart sets it to the operator's own."""
+    lease_name: str = "aigateway-operator"
+    """Name of that Lease."""
+    identity: str = ""
+    """Name of this process in the Lease. Default: host name and a random suffix."""
+    leader_election: bool = True
+    """false: write without a Lease; for one process that is certainly alone."""
+    health_host: str = "0.0.0.0"  # noqa: S104 - the kubelet probes the pod's address
+    """Address of /healthz, /readyz and /metrics."""
+    health_port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    """Port of /healthz, /readyz and /metrics; 0: any free one."""
+    with_webhook: bool = False
+    """true: `aigateway run` serves admission reviews too, in a thread of its own; for small set-ups."""
+    webhook_host: str = "0.0.0.0"  # noqa: S104 - the API server reaches the pod's address
+    """Address at which admission reviews are served, by TLS."""
+    webhook_port: Annotated[int, Field(ge=0, le=65535)] = 8443
+    """Port of the admission reviews; 0: any free one."""
+    webhook_cert_dir: Path = Path("/etc/aigateway/webhook")
+    """Folder with tls.crt and tls.key, as cert-manager's Secret is mounted; read when AIGATEWAY_WEBHOOK_CERTIFICATES=files."""
+    webhook_client_ca: Path | None = None
+    """CA bundle (PEM) that signs the API server's client certificate. Default: none is asked for; anyone may post reviews."""
+    webhook_drain_seconds: Annotated[float, Field(ge=0, le=60)] = 5.0
+    """Seconds for which a stopping webhook goes on answering, until no Service sends it reviews any more."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Lowest level of the operator's own log."""
+    log_format: Literal["json", "text"] = "text"
+    """json for machines, text for people."""
+
+    @field_validator("namespaces", mode="before")
+    @classmethod
+    def _split_namespaces(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("allow_addresses", mode="before")
+    @classmethod
+    def _split_networks(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())

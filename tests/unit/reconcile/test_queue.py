@@ -1,0 +1,263 @@
+"""The coalescing queue: when rounds start, how many there are, and how failures hold them back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from itertools import pairwise
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aigateway_operator.reconcile.queue import (
+    FIRST_BACKOFF_SECONDS,
+    MAX_BACKOFF_SECONDS,
+    MAX_DELAY_SECONDS,
+    QUIET_SECONDS,
+    CoalescingQueue,
+)
+from tests.virtual_time import now, run, virtual
+
+SMALL = 1e-6
+
+
+class Rounds:
+    """A worker that takes keys, spends `seconds` on each and notes when it took them; `failing` rounds are given back so."""
+
+    def __init__(self, queue: CoalescingQueue[str], seconds: float = 0.0) -> None:
+        self.queue = queue
+        self.seconds = seconds
+        self.failing = 0
+        self.retry_after_seconds: float | None = None
+        self.began: list[tuple[str, float]] = []
+
+    async def work(self) -> None:
+        while True:
+            key = await self.queue.take()
+            self.began.append((key, now()))
+            await asyncio.sleep(self.seconds)
+            if self.failing > 0:
+                self.failing -= 1
+                self.queue.failed(key, self.retry_after_seconds)
+            else:
+                self.queue.done(key)
+
+    def times(self, key: str = "a") -> list[float]:
+        return [time for name, time in self.began if name == key]
+
+
+def with_rounds(
+    test: Callable[[CoalescingQueue[str], Rounds], Coroutine[Any, Any, None]], workers: int = 1, seconds: float = 0.0
+) -> None:
+    """Run `test` beside workers."""
+
+    async def main() -> None:
+        queue: CoalescingQueue[str] = CoalescingQueue(now, Random(7))
+        rounds = Rounds(queue, seconds)
+        tasks = [asyncio.create_task(rounds.work()) for _ in range(workers)]
+        await asyncio.sleep(SMALL)
+        try:
+            await test(queue, rounds)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    run(main())
+
+
+def test_a_mark_of_an_idle_key_is_due_at_once() -> None:
+    """A single edit does not wait for the quiet time."""
+
+    async def check(queue: CoalescingQueue[str], rounds: Rounds) -> None:
+        marked = now()
+        queue.mark("a")
+        await asyncio.sleep(5)
+        assert rounds.times() == [pytest.approx(marked, abs=SMALL)]
+        queue.mark("a")
+        await asyncio.sleep(5)
+        assert len(rounds.times()) == 2
+
+    with_rounds(check)
+
+
+def test_two_marks_in_one_breath_are_one_round_after_the_quiet_time() -> None:
+    """What arrives together is done together."""
+
+    async def check(queue: CoalescingQueue[str], rounds: Rounds) -> None:
+        marked = now()
+        for _ in range(100):
+            queue.mark("a")
+        await asyncio.sleep(5)
+        assert rounds.times() == [pytest.approx(marked + QUIET_SECONDS, abs=SMALL)]
+
+    with_rounds(check)
+
+
+def test_marks_that_never_pause_are_not_held_up_longer_than_the_maximum_delay() -> None:
+    """A burst of ten seconds gives a round a second, not one at its end."""
+
+    async def check(queue: CoalescingQueue[str], rounds: Rounds) -> None:
+        for _ in range(1000):
+            queue.mark("a")
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(2)
+        times = rounds.times()
+        gaps = [later - earlier for earlier, later in pairwise(times)]
+        assert 10 <= len(times) <= 12, times
+        assert max(gaps) <= MAX_DELAY_SECONDS + 0.01 + SMALL
+
+    with_rounds(check)
+
+
+def test_a_mark_during_a_round_causes_exactly_one_more() -> None:
+    """What changed after the snapshot was taken is seen by another round, however often it changed."""
+
+    async def check(queue: CoalescingQueue[str], rounds: Rounds) -> None:
+        queue.mark("a")
+        await asyncio.sleep(0.1)
+        for _ in range(3):
+            queue.mark("a")
+            await asyncio.sleep(0.05)
+        assert len(rounds.times()) == 1, "one key is never in two rounds at once"
+        await asyncio.sleep(20)
+        assert len(rounds.times()) == 2
+        assert queue.idle
+
+    with_rounds(check, workers=3, seconds=1.0)
+
+
+def test_keys_do_not_wait_for_each_other() -> None:
+    """A burst or a slow round of one gateway delays no other."""
+
+    async def check(queue: CoalescingQueue[str], rounds: Rounds) -> None:
+        queue.mark("a")
+        for _ in range(20):
+            queue.mark("b")
+            await asyncio.sleep(0.01)
+        marked = now()
+        queue.mark("c")
+        await asyncio.sleep(SMALL)
+        assert rounds.times("c") == [pytest.approx(marked, abs=SMALL)]
+        await asyncio.sleep(10)
+        assert len(rounds.times("a")) == 1
+        assert len(rounds.times("b")) <= 2
+
+    with_rounds(check, workers=3, seconds=1.0)
+
+
+def test_back_off_grows_is_kept_under_new_marks_and_ends_with_success() -> None:
+    """Marks do not hammer a server that fails; one success makes the key quick again."""
+
+    async def check(queue: CoalescingQueue[str], rounds: Rounds) -> None:
+        rounds.failing = 8
+        queue.mark("a")
+        while rounds.failing:
+            queue.mark("a")
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(60)
+        times = rounds.times()
+        gaps = [later - earlier for earlier, later in pairwise(times)]
+        assert len(gaps) == 8
+        for count, gap in enumerate(gaps):
+            wanted = FIRST_BACKOFF_SECONDS * 2**count
+            assert 0.5 * wanted - SMALL <= gap <= max(1.5 * wanted, MAX_DELAY_SECONDS) + 2 * QUIET_SECONDS, (count, gap)
+        marked = now()
+        queue.mark("a")
+        await asyncio.sleep(SMALL)
+        assert rounds.times()[-1] == pytest.approx(marked, abs=SMALL)
+        rounds.failing = 1
+        queue.mark("a")
+        await asyncio.sleep(5)
+        assert len(rounds.times()) == 12, "the failed round and its repetition"
+        assert rounds.times()[-1] - rounds.times()[-2] <= 1.5 * FIRST_BACKOFF_SECONDS + SMALL
+
+    with_rounds(check)
+
+
+@virtual
+async def test_back_off_has_a_limit_and_obeys_the_server() -> None:
+    """It never exceeds its maximum with jitter, unless the server asks for more."""
+    queue: CoalescingQueue[str] = CoalescingQueue(now, Random(7))
+    delays = []
+    for _ in range(60):
+        queue.mark("a")
+        delays.append(queue.failed(await queue.take()))
+    assert max(delays) <= 1.5 * MAX_BACKOFF_SECONDS
+    assert min(delays[20:]) >= 0.5 * MAX_BACKOFF_SECONDS
+    assert queue.failed(await queue.take(), 120.0) == 120.0
+    began = now()
+    await queue.take()
+    assert now() - began == pytest.approx(120.0)
+
+
+def test_a_wish_for_later_comes_then_or_with_an_earlier_mark() -> None:
+    """mark_later is an alarm clock: the latest setting counts, and a round that comes before it silences it."""
+
+    async def check(queue: CoalescingQueue[str], rounds: Rounds) -> None:
+        began = now()
+        queue.mark_later("a", 5)
+        assert queue.idle, "what is wished for later is nothing to wait for"
+        await asyncio.sleep(10)
+        assert rounds.times() == [pytest.approx(began + 5)]
+        queue.mark_later("a", 5)
+        queue.mark_later("a", 1)
+        await asyncio.sleep(2)
+        assert rounds.times()[1:] == [pytest.approx(began + 11)]
+        queue.mark_later("a", 5)
+        queue.mark("a")
+        await asyncio.sleep(20)
+        assert len(rounds.times()) == 3
+
+    with_rounds(check)
+
+
+def test_a_forgotten_key_has_no_round() -> None:
+    """A gateway that is gone leaves nothing behind: no mark, no alarm, no back-off."""
+
+    async def check(queue: CoalescingQueue[str], rounds: Rounds) -> None:
+        rounds.failing = 1
+        queue.mark("a")
+        await asyncio.sleep(SMALL)
+        queue.mark_later("a", 1)
+        queue.forget("a")
+        await asyncio.sleep(60)
+        assert len(rounds.times()) == 1
+        assert queue.idle
+        marked = now()
+        queue.mark("a")
+        await asyncio.sleep(SMALL)
+        assert rounds.times()[-1] == pytest.approx(marked, abs=SMALL)
+
+    with_rounds(check)
+
+
+@settings(max_examples=150, deadline=None)
+@given(gaps=st.lists(st.floats(0, 0.2) | st.floats(0, 3), max_size=60), seconds=st.sampled_from([0.0, 0.01, 0.3, 2.0]))
+def test_any_marks_give_a_round_after_the_last_and_at_most_the_bound(gaps: list[float], seconds: float) -> None:
+    """n marks: a round begins after the last; there is at most one a mark, and two a burst and one a maximum delay in it."""
+
+    async def check(queue: CoalescingQueue[str], rounds: Rounds) -> None:
+        began = last = now()
+        bursts, before = 0, float("-inf")
+        for gap in gaps:
+            await asyncio.sleep(gap)
+            last = now()
+            bursts += last - before >= QUIET_SECONDS
+            before = last
+            queue.mark("a")
+        await asyncio.sleep(20)
+        times = rounds.times()
+        if not gaps:
+            assert times == []
+            return
+        assert times[-1] >= last, "the last change was not seen"
+        assert times[-1] <= last + max(QUIET_SECONDS, seconds) + MAX_DELAY_SECONDS + SMALL, "the last change waited too long"
+        assert len(times) <= len(gaps)
+        assert len(times) <= 2 * bursts + (last - began) / MAX_DELAY_SECONDS
+        assert queue.idle
+
+    with_rounds(check, seconds=seconds)

@@ -1,0 +1,228 @@
+"""The LISTs that repair the store: when they come, what they conclude, and what they never conclude."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aigateway_operator.api.meta import GatewayKey, ObjectKey
+from aigateway_operator.errors import Unavailable
+from aigateway_operator.kube.resources import GATEWAY_CONFIGS, VIRTUAL_MODELS, Resource
+from aigateway_operator.reconcile.ports import JsonObject
+from aigateway_operator.reconcile.repair import PERIOD_SECONDS, Repairer
+from aigateway_operator.reconcile.store import Store, parse_stored
+from tests.fake_cluster import FakeCluster
+from tests.unit.reconcile.objects import gateway, model
+from tests.virtual_time import now, virtual
+
+MAIN = GatewayKey("ai", "main")
+
+
+class Bench:
+    """A repairer and its surroundings."""
+
+    def __init__(self, namespaces: tuple[str, ...] = ()) -> None:
+        self.cluster = FakeCluster(page_size=2)
+        self.store = Store()
+        self.marked: list[GatewayKey] = []
+        self.taken: list[str] = []
+        self.repairer = Repairer(self.cluster, self.store, namespaces, self.marked.append, self._take, now)
+
+    def _take(self, resource: Resource, obj: JsonObject) -> None:
+        self.taken.append(obj["metadata"]["name"])
+
+    def see(self, name: str) -> None:
+        """Let the watch deliver the newest version of a model."""
+        self.store.put(VIRTUAL_MODELS, parse_stored(self.cluster.read(VIRTUAL_MODELS, "ai", name)))
+
+    def names(self) -> list[str]:
+        return sorted(key.name for key in self.store.objects(VIRTUAL_MODELS))
+
+    @property
+    def lists(self) -> int:
+        """Number of complete LISTs of VirtualModels."""
+        return sum(
+            call.verb == "list" and call.resource == VIRTUAL_MODELS and call.sent["first"] for call in self.cluster.calls
+        )
+
+
+@asynccontextmanager
+async def bench(namespaces: tuple[str, ...] = (), models: int = 5) -> AsyncIterator[Bench]:
+    """Run a repairer over a gateway and some models, from before its first LIST."""
+    at = Bench(namespaces)
+    at.cluster.make(GATEWAY_CONFIGS, gateway())
+    for number in range(models):
+        at.cluster.make(VIRTUAL_MODELS, model(f"m{number}"))
+    task = asyncio.create_task(at.repairer.run())
+    try:
+        yield at
+        assert not task.done(), task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@virtual
+async def test_the_first_list_fills_the_store_and_then_asks_for_rounds() -> None:
+    """Whole objects, page by page; the gateway is marked once all is there."""
+    async with bench() as at:
+        await asyncio.sleep(0.1)
+        assert at.names() == ["m0", "m1", "m2", "m3", "m4"]
+        assert sorted(at.taken) == ["m0", "m1", "m2", "m3", "m4", "main"]
+        assert at.store.listed
+        assert at.marked[-1] == MAIN
+        assert not any(call.sent["metadata_only"] for call in at.cluster.calls)
+
+
+@virtual
+async def test_later_lists_read_metadata_every_two_minutes_and_find_deletions() -> None:
+    """A deletion that nobody told is found, and marks its gateway; nothing else is marked."""
+    async with bench() as at:
+        await asyncio.sleep(1)
+        at.marked.clear()
+        at.cluster.remove(VIRTUAL_MODELS, "ai", "m3", silently=True)
+        at.cluster.calls.clear()
+        await asyncio.sleep(PERIOD_SECONDS - 2)
+        assert at.cluster.calls == []
+        await asyncio.sleep(4)
+        assert "m3" not in at.names()
+        assert at.marked == [MAIN]
+        assert all(call.sent["metadata_only"] for call in at.cluster.calls)
+
+
+@virtual
+async def test_lists_that_fail_remove_nothing_and_never_give_up() -> None:
+    """Not even one that fails at its last page; ten minutes of 503 are some dozens of requests."""
+    async with bench() as at:
+        await asyncio.sleep(1)
+        at.cluster.remove(VIRTUAL_MODELS, "ai", "m0", silently=True)
+        at.cluster.fail("list", Unavailable("503"), times=10**6, resource=VIRTUAL_MODELS)
+        lists = at.lists
+        await asyncio.sleep(600)
+        assert at.names() == ["m0", "m1", "m2", "m3", "m4"]
+        assert 20 < at.lists - lists < 200
+        at.cluster.heal()
+        await asyncio.sleep(20)
+        assert at.names() == ["m1", "m2", "m3", "m4"]
+
+
+@virtual
+async def test_a_list_that_breaks_off_between_pages_is_no_list() -> None:
+    """The gate stays shut and nothing is removed until one is complete."""
+    at = Bench()
+    at.cluster.make(GATEWAY_CONFIGS, gateway())
+    at.store.put(VIRTUAL_MODELS, parse_stored(at.cluster.make(VIRTUAL_MODELS, model("zzz"))))
+    for number in range(4):
+        at.cluster.make(VIRTUAL_MODELS, model(f"m{number}"))
+    pages = at.cluster.list_pages
+
+    async def broken(
+        resource: Resource, namespace: str | None, *, metadata_only: bool = False
+    ) -> AsyncIterator[tuple[list[JsonObject], str]]:
+        count = 0
+        async for page in pages(resource, namespace, metadata_only=metadata_only):
+            yield page
+            count += 1
+            if resource == VIRTUAL_MODELS and count == 2:
+                raise Unavailable("forgotten before its end", status=410)
+
+    at.cluster.list_pages = broken  # type: ignore[method-assign]  # breaks off as a 410 does
+    task = asyncio.create_task(at.repairer.run())
+    await asyncio.sleep(60)
+    assert not at.store.has_listed(VIRTUAL_MODELS)
+    assert "zzz" in at.names()
+    at.cluster.list_pages = pages  # type: ignore[method-assign]
+    await asyncio.sleep(20)
+    assert at.store.listed
+    task.cancel()
+
+
+@virtual
+async def test_signs_of_a_relist_cause_one_list_when_they_are_over() -> None:
+    """A thousand listed objects are one sign; endless ones do not put the LIST off for ever."""
+    async with bench() as at:
+        await asyncio.sleep(1)
+        at.cluster.remove(VIRTUAL_MODELS, "ai", "m0", silently=True)
+        lists = at.lists
+        for _ in range(1000):
+            at.repairer.sign_of_relist()
+            await asyncio.sleep(0.002)
+        await asyncio.sleep(0.9)
+        assert at.lists == lists
+        await asyncio.sleep(0.2)
+        assert at.lists == lists + 1
+        assert "m0" not in at.names()
+        for _ in range(300):
+            at.repairer.sign_of_relist()
+            await asyncio.sleep(0.5)
+        assert at.lists == lists + 2
+
+
+@virtual
+async def test_a_sign_during_a_list_causes_another() -> None:
+    """The re-list may be newer than the LIST under way."""
+    async with bench() as at:
+        await asyncio.sleep(1)
+        gate = at.cluster.hang("list", resource=GATEWAY_CONFIGS)
+        at.repairer.sign_of_relist()
+        await asyncio.sleep(5)
+        lists = at.lists
+        at.repairer.sign_of_relist()
+        gate.set()
+        await asyncio.sleep(2)
+        assert at.lists == lists + 1
+
+
+@virtual
+async def test_a_watch_that_owes_changes_is_noticed_and_forgiven_when_it_delivers() -> None:
+    """The time counts from the LIST that showed the change; delivery, or a deletion, ends it at once."""
+    async with bench() as at:
+        await asyncio.sleep(1)
+        assert at.repairer.owed_seconds() == 0
+        at.cluster.make(VIRTUAL_MODELS, model("new"))
+        at.cluster.change(VIRTUAL_MODELS, "ai", "m0", spec=model(current="big")["spec"])
+        await asyncio.sleep(PERIOD_SECONDS + 40)
+        assert 38 <= at.repairer.owed_seconds() <= 42
+        at.see("m0")
+        assert at.repairer.owed_seconds() >= 38, "the other one is still owed"
+        at.store.remove(VIRTUAL_MODELS, ObjectKey("ai", "new"), "10000")
+        assert at.repairer.owed_seconds() == 0
+
+
+@virtual
+async def test_what_is_owed_and_then_deleted_is_owed_no_more() -> None:
+    """The next LIST, ten seconds later, no longer shows it."""
+    async with bench() as at:
+        await asyncio.sleep(1)
+        at.cluster.make(VIRTUAL_MODELS, model("new"))
+        await asyncio.sleep(PERIOD_SECONDS + 5)
+        assert at.repairer.owed_seconds() > 0
+        at.cluster.remove(VIRTUAL_MODELS, "ai", "new", silently=True)
+        await asyncio.sleep(12)
+        assert at.repairer.owed_seconds() == 0
+
+
+@virtual
+async def test_a_watch_that_is_a_moment_behind_causes_no_further_lists() -> None:
+    """In a busy cluster every LIST is newer than the watch by something; ten thousand objects are not listed for that."""
+    async with bench() as at:
+        await asyncio.sleep(PERIOD_SECONDS - 1)
+        lists = at.lists
+        at.cluster.make(VIRTUAL_MODELS, model("new"))
+        await asyncio.sleep(2)
+        assert at.lists == lists + 1
+        at.see("new")
+        await asyncio.sleep(PERIOD_SECONDS - 5)
+        assert at.lists == lists + 1
+
+
+@virtual
+async def test_named_namespaces_are_listed_each_and_nothing_else() -> None:
+    """With Roles only, the cluster is never listed; one namespace's list alone removes nothing of another's."""
+    async with bench(("ai", "other")) as at:
+        at.cluster.make(VIRTUAL_MODELS, model("elsewhere", namespace="third"))
+        at.cluster.make(VIRTUAL_MODELS, model("theirs", namespace="other"))
+        await asyncio.sleep(PERIOD_SECONDS + 2)
+        assert at.names() == ["m0", "m1", "m2", "m3", "m4", "theirs"]
+        assert {call.namespace for call in at.cluster.calls} == {"ai", "other"}

@@ -1,0 +1,416 @@
+"""Statuses: written when they differ, once, by the leader, against the version they were made for; transitions announced."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aigateway_operator.api import meta
+from aigateway_operator.api.conditions import ConditionType, Reason, Status, Verdict
+from aigateway_operator.api.meta import GatewayKey, ObjectKey
+from aigateway_operator.errors import Forbidden, Unavailable
+from aigateway_operator.kube.resources import GATEWAY_CONFIGS, VIRTUAL_MODELS, Resource
+from aigateway_operator.plan.result import StatusWrite
+from aigateway_operator.reconcile.ports import JsonObject
+from aigateway_operator.reconcile.status_writer import MAX_IN_FLIGHT, StatusWriter, merge_patch
+from aigateway_operator.reconcile.store import Store, parse_stored
+from tests.fake_cluster import FakeCluster, apply_merge
+from tests.fakes import FakeLeadership, RecordingAnnouncer
+from tests.unit.reconcile.objects import gateway, model
+from tests.virtual_time import now, virtual
+
+CHAT = ObjectKey("ai", "chat")
+MOMENT = 0.01
+
+
+class Desk:
+    """A status writer with everything around it."""
+
+    def __init__(self) -> None:
+        self.cluster = FakeCluster()
+        self.store = Store()
+        self.leadership = FakeLeadership()
+        self.announcer = RecordingAnnouncer()
+        self.marked: list[GatewayKey] = []
+        self.missing = 0
+        self.writer = StatusWriter(
+            self.cluster, self.store, self.leadership, self.announcer, self.marked.append, now, self._miss
+        )
+
+    def _miss(self) -> None:
+        self.missing += 1
+
+    def make(self, resource: Resource, manifest: JsonObject) -> JsonObject:
+        made = self.cluster.make(resource, manifest)
+        self.store.put(resource, parse_stored(made))
+        return made
+
+    def see(self, resource: Resource, name: str) -> None:
+        """Let the watch tell the newest version of an object."""
+        self.store.put(resource, parse_stored(self.cluster.read(resource, "ai", name)))
+
+    def wish(self, obj: JsonObject, status: Status = "True", **fields: Any) -> None:
+        """Wish for Accepted=`status` for the generation that `obj` has."""
+        reason = Reason.ACCEPTED if status == "True" else Reason.INVALID
+        metadata = obj["metadata"]
+        verdicts = (
+            Verdict(ConditionType.ACCEPTED, status, reason, "a sentence"),
+            Verdict(ConditionType.READY, status, reason, "a summary"),
+        )
+        kind = obj["kind"]
+        self.writer.wish("ai", StatusWrite(kind, metadata["name"], metadata["uid"], metadata["generation"], verdicts, fields))
+
+    def status(self, name: str = "chat", resource: Resource = VIRTUAL_MODELS) -> JsonObject:
+        found: JsonObject = self.cluster.read(resource, "ai", name).get("status") or {}
+        return found
+
+    @property
+    def writes(self) -> int:
+        return self.cluster.count("patch_status")
+
+
+@asynccontextmanager
+async def desk() -> AsyncIterator[Desk]:
+    """Run a status writer."""
+    made = Desk()
+    task = asyncio.create_task(made.writer.run())
+    try:
+        yield made
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@virtual
+async def test_a_status_is_written_once_and_then_is_what_the_store_has() -> None:
+    """The second round of an undisturbed generation writes nothing, whether the watch has told by then or not."""
+    async with desk() as at:
+        made = at.make(VIRTUAL_MODELS, model())
+        at.wish(made, modelName="chat")
+        await asyncio.sleep(MOMENT)
+        assert at.status()["modelName"] == "chat"
+        assert at.status()["observedGeneration"] == 1
+        assert {condition["observedGeneration"] for condition in at.status()["conditions"]} == {1}
+        at.wish(made, modelName="chat")
+        at.see(VIRTUAL_MODELS, "chat")
+        at.wish(made, modelName="chat")
+        await asyncio.sleep(60)
+        assert at.writes == 1
+        assert at.writer.idle
+        assert at.writer.written == 1
+
+
+@virtual
+async def test_a_status_that_is_there_already_is_not_written() -> None:
+    """After a restart the statuses of ten thousand objects are compared and none is written."""
+    async with desk() as at:
+        made = at.make(VIRTUAL_MODELS, model())
+        at.wish(made)
+        await asyncio.sleep(MOMENT)
+        fresh = StatusWriter(at.cluster, at.store, at.leadership, at.announcer, at.marked.append, now, at._miss)
+        at.writer = fresh
+        task = asyncio.create_task(fresh.run())
+        at.wish(made)
+        await asyncio.sleep(1)
+        task.cancel()
+        assert at.writes == 1
+
+
+@virtual
+async def test_the_same_wish_for_the_same_status_is_settled_without_a_look() -> None:
+    """A burst repeats ten thousand unchanged wishes every round: they do not even get into the queue."""
+    async with desk() as at:
+        made = at.make(VIRTUAL_MODELS, model())
+        write = StatusWrite(meta.VIRTUAL_MODEL, "chat", made["metadata"]["uid"], 1, (), {"modelName": "chat"})
+        at.writer.wish("ai", write)
+        await asyncio.sleep(MOMENT)
+        at.writer.wish("ai", write)
+        assert at.writer.idle
+        at.cluster.change(VIRTUAL_MODELS, "ai", "chat", status={})
+        at.see(VIRTUAL_MODELS, "chat")
+        at.writer.wish("ai", write)
+        await asyncio.sleep(MOMENT)
+        assert at.status()["modelName"] == "chat", "a status that somebody else wiped is put right"
+
+
+@virtual
+async def test_a_newer_wish_takes_the_place_of_one_that_waits() -> None:
+    """Only the last of several verdicts is written."""
+    async with desk() as at:
+        made = at.make(GATEWAY_CONFIGS, gateway())
+        for revision in range(1, 6):
+            at.wish(made, revision=revision)
+        await asyncio.sleep(5)
+        assert at.status("main", GATEWAY_CONFIGS)["revision"] == 5
+        assert at.writes == 1
+
+
+@virtual
+async def test_a_gateway_config_is_written_at_most_once_a_second() -> None:
+    """Its counts move with every model of a burst; models do not wait for that, not even one of the same name."""
+    async with desk() as at:
+        made = at.make(GATEWAY_CONFIGS, gateway("chat"))
+        same_name = at.make(VIRTUAL_MODELS, model("chat"))
+        for revision in range(50):
+            at.wish(made, revision=revision)
+            at.wish(same_name, revision=revision)
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(2)
+        assert at.status("chat", GATEWAY_CONFIGS)["revision"] == 49
+        assert 5 <= at.cluster.count("patch_status", GATEWAY_CONFIGS) <= 7
+        assert at.cluster.count("patch_status", VIRTUAL_MODELS) == 50
+
+
+@virtual
+async def test_a_gateway_config_does_not_wait_because_of_a_model_of_its_name() -> None:
+    """The least time between writes is each object's own."""
+    async with desk() as at:
+        at.wish(at.make(VIRTUAL_MODELS, model("chat")))
+        await asyncio.sleep(MOMENT)
+        at.wish(at.make(GATEWAY_CONFIGS, gateway("chat")))
+        await asyncio.sleep(MOMENT)
+        assert at.writes == 2
+
+
+@virtual
+async def test_at_most_eight_writes_are_under_way() -> None:
+    """Status writes run beside rounds and do not flood the server; none is lost."""
+    async with desk() as at:
+        gate = at.cluster.hang("patch_status", times=1000)
+        for number in range(100):
+            at.wish(at.make(VIRTUAL_MODELS, model(f"m{number}")))
+        await asyncio.sleep(1)
+        assert at.cluster.most_in_flight["patch_status"] == MAX_IN_FLIGHT == 8
+        gate.set()
+        await asyncio.sleep(1)
+        assert at.writes == 100
+        assert all(at.status(f"m{number}") for number in range(100))
+
+
+@virtual
+async def test_a_conflict_is_tried_again_without_hammering_until_the_watch_has_told() -> None:
+    """Somebody changed labels and the watch is late for a minute: a handful of tries, then the status is there."""
+    async with desk() as at:
+        made = at.make(VIRTUAL_MODELS, model())
+        at.cluster.change(VIRTUAL_MODELS, "ai", "chat", metadata={"labels": {"a": "b"}})
+        at.wish(made)
+        await asyncio.sleep(60)
+        assert 2 <= at.writes <= 12
+        assert at.status() == {}
+        at.see(VIRTUAL_MODELS, "chat")
+        await asyncio.sleep(60)
+        assert at.status()["observedGeneration"] == 1
+
+
+@virtual
+async def test_a_generation_that_came_meanwhile_gets_no_old_verdict() -> None:
+    """The conflict's retry finds another generation in the store and drops the wish: its own round has another."""
+    async with desk() as at:
+        made = at.make(VIRTUAL_MODELS, model())
+        at.cluster.change(VIRTUAL_MODELS, "ai", "chat", spec=model(current="big")["spec"])
+        at.wish(made)
+        await asyncio.sleep(MOMENT)
+        at.see(VIRTUAL_MODELS, "chat")
+        await asyncio.sleep(60)
+        assert at.status() == {}
+        assert at.writes == 1
+        assert at.writer.idle
+
+
+@virtual
+async def test_nothing_is_wished_for_or_written_to_another_object_of_the_same_name() -> None:
+    """The uid is asked when the wish comes and when it is carried out."""
+    async with desk() as at:
+        made = at.make(VIRTUAL_MODELS, model())
+        at.cluster.remove(VIRTUAL_MODELS, "ai", "chat")
+        at.wish(made)
+        again = at.make(VIRTUAL_MODELS, model())
+        assert again["metadata"]["uid"] != made["metadata"]["uid"]
+        await asyncio.sleep(MOMENT)
+        at.wish(made)
+        assert at.writer.idle
+        await asyncio.sleep(60)
+        assert at.writes == 0
+
+
+@virtual
+async def test_a_missing_object_is_reported_and_left_in_peace() -> None:
+    """A deletion that was never told: a LIST is asked for, and the server is not asked in a loop until it comes."""
+    async with desk() as at:
+        made = at.make(VIRTUAL_MODELS, model())
+        at.cluster.remove(VIRTUAL_MODELS, "ai", "chat")
+        at.wish(made)
+        await asyncio.sleep(MOMENT)
+        assert at.missing == 1
+        await asyncio.sleep(100)
+        assert at.writes <= 7
+        at.store.settle(VIRTUAL_MODELS, [], "1000")
+        at.writer.forget(VIRTUAL_MODELS, CHAT)
+        await asyncio.sleep(100)
+        assert at.writer.idle
+
+
+@virtual
+async def test_a_deletion_that_overtakes_the_answer_is_not_undone() -> None:
+    """The answer of our own write is older than the deletion: it does not bring the object back into the store."""
+    async with desk() as at:
+        made = at.make(VIRTUAL_MODELS, model())
+        gate = at.cluster.hang("patch_status", after=True)
+        at.wish(made)
+        await asyncio.sleep(MOMENT)
+        at.cluster.remove(VIRTUAL_MODELS, "ai", "chat")
+        at.store.remove(VIRTUAL_MODELS, CHAT, str(at.cluster._version))
+        gate.set()
+        await asyncio.sleep(MOMENT)
+        assert at.store.get(VIRTUAL_MODELS, CHAT) is None
+
+
+@virtual
+async def test_a_change_that_overtakes_the_answer_asks_for_a_round() -> None:
+    """Its event came while ours was awaited and was taken for ours; the writer notices that it was not."""
+    async with desk() as at:
+        made = at.make(VIRTUAL_MODELS, model())
+        gate = at.cluster.hang("patch_status", after=True)
+        at.wish(made)
+        await asyncio.sleep(MOMENT)
+        assert at.writer.in_flight(VIRTUAL_MODELS, CHAT)
+        at.cluster.change(VIRTUAL_MODELS, "ai", "chat", status={"modelName": "forged"})
+        at.see(VIRTUAL_MODELS, "chat")
+        gate.set()
+        await asyncio.sleep(MOMENT)
+        assert at.marked == [GatewayKey("ai", "main")]
+        assert not at.writer.in_flight(VIRTUAL_MODELS, CHAT)
+
+
+@virtual
+async def test_failures_are_tried_again_ever_more_slowly_until_they_succeed() -> None:
+    """An hour without the right to write costs some dozens of requests, and the status comes when the right does."""
+    async with desk() as at:
+        made = at.make(VIRTUAL_MODELS, model())
+        at.cluster.fail("patch_status", Forbidden("no right", status=403), times=10**6)
+        at.wish(made)
+        await asyncio.sleep(3600)
+        assert 10 < at.writes < 80
+        at.cluster.heal()
+        await asyncio.sleep(61)
+        assert at.status()["observedGeneration"] == 1
+
+
+@virtual
+async def test_the_server_decides_when_to_try_again() -> None:
+    """Retry-After of a 429 is obeyed."""
+    async with desk() as at:
+        made = at.make(VIRTUAL_MODELS, model())
+        at.cluster.fail("patch_status", Unavailable("too many", status=429, retry_after_seconds=30))
+        at.wish(made)
+        await asyncio.sleep(29)
+        assert at.writes == 1
+        await asyncio.sleep(2)
+        assert at.writes == 2
+        assert at.status()
+
+
+@virtual
+async def test_a_write_whose_answer_was_lost_is_not_repeated() -> None:
+    """It landed: the retry conflicts until the watch tells, finds the status equal, and writes nothing."""
+    async with desk() as at:
+        made = at.make(VIRTUAL_MODELS, model())
+        at.cluster.fail("patch_status", Unavailable("cut off"), after=True)
+        at.wish(made)
+        await asyncio.sleep(MOMENT)
+        version = at.cluster.read(VIRTUAL_MODELS, "ai", "chat")["metadata"]["resourceVersion"]
+        at.see(VIRTUAL_MODELS, "chat")
+        await asyncio.sleep(60)
+        assert at.writes == 1
+        assert at.cluster.read(VIRTUAL_MODELS, "ai", "chat")["metadata"]["resourceVersion"] == version
+
+
+@virtual
+async def test_a_standby_writes_nothing_and_leadership_that_comes_back_writes_on() -> None:
+    """A wish is dropped by the loss of the lease, not by a moment in which a renewal was late."""
+    async with desk() as at:
+        made = at.make(VIRTUAL_MODELS, model())
+        at.leadership.is_leader = False
+        at.wish(made)
+        await asyncio.sleep(1)
+        assert at.writes == 0
+        at.leadership.is_leader = True
+        await asyncio.sleep(3)
+        assert at.writes == 1
+        at.leadership.is_leader = False
+        at.wish(made, status="False")
+        await asyncio.sleep(1)
+        at.writer.forget_wishes()
+        at.leadership.is_leader = True
+        await asyncio.sleep(120)
+        assert at.writes == 1
+
+
+@virtual
+async def test_one_broken_object_does_not_stop_the_others() -> None:
+    """A fault of ours with one status leaves the other workers and objects alone."""
+    async with desk() as at:
+        at.cluster.fail("patch_status", RuntimeError("a fault of ours"), times=20)  # type: ignore[arg-type]  # not a ClusterError
+        for number in range(30):
+            at.wish(at.make(VIRTUAL_MODELS, model(f"m{number}")))
+        await asyncio.sleep(30)
+        assert all(at.status(f"m{number}") for number in range(30))
+
+
+@virtual
+async def test_only_real_transitions_are_announced() -> None:
+    """First success: no news. Failure: a warning. Failure repeated: no news. Success again: news. One mistake: one Event."""
+    async with desk() as at:
+        made = at.make(VIRTUAL_MODELS, model())
+        told: list[list[tuple[str, bool, str]]] = []
+        wishes: list[Status] = ["True", "False", "False", "Unknown", "False", "True"]
+        for number, status in enumerate(wishes):
+            before = len(at.announcer.announced)
+            at.wish(made, status=status, modelName=f"m{number}")
+            await asyncio.sleep(MOMENT)
+            told.append([(one.key.name, one.warning, one.note) for one in at.announcer.announced[before:]])
+        bad, good = ("chat", True, "a summary"), ("chat", False, "a summary")
+        assert told == [[], [bad], [], [], [bad], [good]]
+        assert {one.uid for one in at.announcer.announced} == {made["metadata"]["uid"]}
+
+
+@virtual
+async def test_a_first_failure_is_announced() -> None:
+    """An object that is refused from the start is news."""
+    async with desk() as at:
+        at.wish(at.make(VIRTUAL_MODELS, model()), status="False")
+        await asyncio.sleep(MOMENT)
+        assert [(one.kind, one.reason, one.warning) for one in at.announcer.announced] == [("VirtualModel", "Invalid", True)]
+
+
+@virtual
+async def test_fields_that_vanish_are_taken_away() -> None:
+    """A merge patch keeps what it does not name: what is no longer true is sent as null."""
+    async with desk() as at:
+        made = at.make(VIRTUAL_MODELS, model())
+        at.wish(made, modelName="chat", revision=3)
+        await asyncio.sleep(MOMENT)
+        at.wish(made, modelName="chat")
+        await asyncio.sleep(MOMENT)
+        assert "revision" not in at.status()
+
+
+JSON = st.recursive(
+    st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    max_leaves=8,
+)
+OBJECTS = st.dictionaries(st.sampled_from("abc"), JSON, max_size=3)
+
+
+@given(current=OBJECTS, wanted=OBJECTS)
+def test_a_merge_patch_makes_the_one_status_the_other(current: JsonObject, wanted: JsonObject) -> None:
+    """At every level, and it is empty exactly when there is nothing to write."""
+    patch = merge_patch(current, wanted)
+    assert apply_merge(current, patch) == wanted
+    assert bool(patch) == (current != wanted)

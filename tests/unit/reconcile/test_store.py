@@ -1,0 +1,190 @@
+"""The store: what it holds after any order of events and lists, and whom a change concerns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aigateway_operator.api.meta import GatewayKey, ObjectKey
+from aigateway_operator.kube.resources import GATEWAY_CONFIGS, VIRTUAL_MODELS
+from aigateway_operator.reconcile.store import Store, parse_stored
+from tests.unit.reconcile.objects import gateway, model, stored
+
+CHAT = ObjectKey("ai", "chat")
+MAIN, OTHER = GatewayKey("ai", "main"), GatewayKey("ai", "other")
+
+
+def test_an_older_version_is_ignored() -> None:
+    """Events and list pages arrive in any order; the newest stays."""
+    store = Store()
+    new = stored(model(current="big"), version=20, generation=2)
+    assert store.put(VIRTUAL_MODELS, new) == {MAIN}
+    assert store.put(VIRTUAL_MODELS, stored(model(), version=9)) == frozenset(), "9 is older than 20, though not as text"
+    assert store.put(VIRTUAL_MODELS, new) == frozenset()
+    assert store.get(VIRTUAL_MODELS, CHAT) == new
+
+
+def test_a_model_that_moves_concerns_both_gateways() -> None:
+    """The one it leaves and the one it comes to."""
+    store = Store()
+    store.put(VIRTUAL_MODELS, stored(model(), version=1))
+    assert store.put(VIRTUAL_MODELS, stored(model(gateway="other"), version=2, generation=2)) == {MAIN, OTHER}
+    assert list(store.models(MAIN)) == []
+    assert list(store.models(OTHER)) == ["chat"]
+    assert store.gateway_keys() == {OTHER}
+
+
+def test_a_change_of_labels_alone_concerns_nobody_but_is_kept() -> None:
+    """Its resourceVersion is what the next status write is fenced by."""
+    store = Store()
+    store.put(VIRTUAL_MODELS, stored(model(), version=1))
+    store.put(GATEWAY_CONFIGS, stored(gateway(), version=1))
+    changes = store.changes
+    relabelled = stored(model(), version=2)
+    assert store.put(VIRTUAL_MODELS, relabelled) == frozenset()
+    assert store.put(GATEWAY_CONFIGS, stored(gateway(), version=2)) == frozenset()
+    assert store.models(MAIN)["chat"] is store.get(VIRTUAL_MODELS, CHAT)
+    assert store.models(MAIN)["chat"].resource_version == "2"
+    assert store.changes == changes
+
+
+def test_a_change_of_status_or_deletion_concerns_the_gateway() -> None:
+    """Somebody else's status is put right; an object being deleted is treated so."""
+    store = Store()
+    first = stored(gateway(), version=1)
+    store.put(GATEWAY_CONFIGS, first)
+    assert store.put(GATEWAY_CONFIGS, stored(gateway(), version=2, status={"revision": 7})) == {MAIN}
+    assert store.put(GATEWAY_CONFIGS, replace(first, resource_version="3", deleting=True)) == {MAIN}
+
+
+def test_an_object_made_again_under_its_name_is_another_one() -> None:
+    """The deletion of the former that is told late removes nothing."""
+    store = Store()
+    store.put(VIRTUAL_MODELS, stored(model(), version=5, uid="u1"))
+    assert store.put(VIRTUAL_MODELS, stored(model(), version=9, uid="u2")) == {MAIN}
+    assert store.remove(VIRTUAL_MODELS, CHAT, "8") == frozenset()
+    assert store.models(MAIN)["chat"].uid == "u2"
+    assert store.remove(VIRTUAL_MODELS, CHAT, "10") == {MAIN}
+    assert store.remove(VIRTUAL_MODELS, CHAT, "10") == frozenset()
+
+
+def test_what_was_deleted_does_not_come_back_with_an_older_answer() -> None:
+    """A list page or the answer of our own status write may be older than the deletion that arrived first."""
+    store = Store()
+    store.put(VIRTUAL_MODELS, stored(model(), version=5))
+    store.remove(VIRTUAL_MODELS, CHAT, "8")
+    assert store.put(VIRTUAL_MODELS, stored(model(), version=7)) == frozenset()
+    assert store.get(VIRTUAL_MODELS, CHAT) is None
+    assert store.has_seen(VIRTUAL_MODELS, CHAT, "7")
+    assert not store.has_seen(VIRTUAL_MODELS, CHAT, "9")
+    assert store.put(VIRTUAL_MODELS, stored(model(), version=9, uid="u2")) == {MAIN}
+
+
+def test_removed_objects_are_not_remembered_for_ever() -> None:
+    """Two complete lists later nothing older can be under way: ten thousand deletions cost no memory."""
+    store = Store()
+    store.put(VIRTUAL_MODELS, stored(model(), version=5))
+    store.remove(VIRTUAL_MODELS, CHAT, "8")
+    store.settle(VIRTUAL_MODELS, [], "10")
+    assert store.has_seen(VIRTUAL_MODELS, CHAT, "8")
+    store.settle(VIRTUAL_MODELS, [], "20")
+    assert not store.has_seen(VIRTUAL_MODELS, CHAT, "8")
+
+
+def test_a_list_removes_only_what_is_older_than_itself() -> None:
+    """An object made while the list was on its way is not in it and stays."""
+    store = Store()
+    store.put(VIRTUAL_MODELS, stored(model("old"), version=5))
+    store.put(VIRTUAL_MODELS, stored(model("new", gateway="other"), version=30))
+    store.put(VIRTUAL_MODELS, stored(model("listed"), version=6))
+    assert store.settle(VIRTUAL_MODELS, [ObjectKey("ai", "listed")], "20") == {MAIN}
+    assert sorted(key.name for key in store.objects(VIRTUAL_MODELS)) == ["listed", "new"]
+
+
+def test_nothing_is_listed_before_both_kinds_are() -> None:
+    """One kind alone opens no gate."""
+    store = Store()
+    store.settle(VIRTUAL_MODELS, [], "1")
+    assert (store.listed, store.has_listed(VIRTUAL_MODELS), store.has_listed(GATEWAY_CONFIGS)) == (False, True, False)
+    store.settle(GATEWAY_CONFIGS, [], "1")
+    assert store.listed
+
+
+def test_a_spec_of_any_shape_is_taken_in() -> None:
+    """A hand-made object may hold anything where the schema allows it; it names no gateway then."""
+    specs: tuple[Any, ...] = (None, [], "x", {"gatewayRef": "main"}, {"gatewayRef": {"name": 7}}, {})
+    for spec in specs:
+        manifest = {**model(), "spec": spec}
+        assert stored(manifest).gateway == ""
+    without = model()
+    del without["spec"]
+    assert stored(without).gateway == ""
+    assert stored(model(), status=None).parse_status() == {}
+
+
+def test_a_deleting_object_is_known_as_such() -> None:
+    """A deletionTimestamp is all that says so."""
+    manifest = gateway()
+    manifest["metadata"] |= {
+        "uid": "u",
+        "resourceVersion": "1",
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+        "deletionTimestamp": "2026-01-01T00:00:01Z",
+    }
+    assert parse_stored(manifest).deleting
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_any_interleaving_of_events_and_complete_lists_converges_to_the_truth(  # noqa: C901 - one straight story
+    data: st.DataObject,
+) -> None:
+    """Events may be lost, doubled and late as long as each object's come in order, and lists may be old when they arrive.
+
+    After one last complete list, with the events that the watch owes delivered, the store holds exactly what exists.
+    """
+    truth: dict[ObjectKey, int] = {}
+    history: list[tuple[int, ObjectKey, str, int]] = []
+    states: list[dict[ObjectKey, int]] = [{}]
+    for version in range(1, data.draw(st.integers(1, 25), label="changes") + 1):
+        key = ObjectKey("ai", data.draw(st.sampled_from("abc")))
+        if key in truth and data.draw(st.booleans()):
+            del truth[key]
+            history.append((version, key, "DELETED", version))
+        else:
+            truth[key] = version
+            history.append((version, key, "MODIFIED", version))
+        states.append(dict(truth))
+    store = Store()
+
+    def put(key: ObjectKey, version: int) -> None:
+        manifest = model(key.name, gateway=data.draw(st.sampled_from(["main", "other"])) if version % 2 else "main")
+        store.put(VIRTUAL_MODELS, stored(manifest, version=version, generation=version, uid=f"u{version}"))
+
+    def take_list(version: int) -> None:
+        for key, seen in states[version].items():
+            put(key, seen)
+        store.settle(VIRTUAL_MODELS, states[version], str(version))
+
+    for version, key, event, _ in history:
+        if data.draw(st.integers(0, 3)) == 0:
+            take_list(data.draw(st.integers(max(0, version - 3), version)))
+        lost = event == "DELETED" and data.draw(st.booleans())
+        for _ in range(0 if lost else data.draw(st.integers(1, 2))):
+            if event == "DELETED":
+                store.remove(VIRTUAL_MODELS, key, str(version))
+            else:
+                put(key, version)
+    take_list(len(history))
+    assert {key: int(found.resource_version) for key, found in store.objects(VIRTUAL_MODELS).items()} == truth
+    indexed = {
+        ObjectKey("ai", name): int(found.resource_version)
+        for gateway_key in store.gateway_keys()
+        for name, found in store.models(gateway_key).items()
+    }
+    assert indexed == truth
+    for gateway_key in store.gateway_keys():
+        assert {found.gateway for found in store.models(gateway_key).values()} == {gateway_key.name}

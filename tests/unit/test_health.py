@@ -1,0 +1,86 @@
+"""Liveness, readiness and metrics: what turns them red and what must not."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+from prometheus_client import CollectorRegistry, Gauge
+
+from aigateway_operator.errors import SettingsError
+from aigateway_operator.health import OWED_LIMIT_SECONDS, HealthServer
+
+
+class Patient:
+    """What the server reports of."""
+
+    def __init__(self) -> None:
+        self.owed = 0.0
+        self.reason: str | None = None
+        self.registry = CollectorRegistry()
+        self.server = HealthServer("127.0.0.1", 0, lambda: self.owed, lambda: self.reason, self.registry)
+
+    async def ask(self, path: str) -> tuple[int, str]:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as client:
+            async with client.get(f"http://127.0.0.1:{self.server.port}{path}") as answer:
+                return answer.status, await answer.text()
+
+
+@asynccontextmanager
+async def listening() -> AsyncIterator[Patient]:
+    """Run a health server on a free port."""
+    patient = Patient()
+    assert await patient.server.start() == patient.server.port != 0
+    try:
+        yield patient
+    finally:
+        await patient.server.stop()
+
+
+async def test_liveness_is_red_only_when_the_watch_owes_changes_for_long() -> None:
+    """A minute exactly is still green; being not ready does not matter."""
+    async with listening() as patient:
+        patient.reason = "not listed"
+        patient.owed = OWED_LIMIT_SECONDS
+        assert await patient.ask("/healthz") == (200, "ok\n")
+        patient.owed = OWED_LIMIT_SECONDS + 1
+        status, text = await patient.ask("/healthz")
+        assert (status, "61 s" in text) == (503, True)
+        patient.owed = 0
+        assert (await patient.ask("/healthz"))[0] == 200
+
+
+async def test_readiness_says_why_not() -> None:
+    """And has nothing to do with what the watch owes."""
+    async with listening() as patient:
+        patient.owed = 10**6
+        assert await patient.ask("/readyz") == (200, "ok\n")
+        patient.reason = "resources have not been listed completely yet"
+        assert await patient.ask("/readyz") == (503, "resources have not been listed completely yet\n")
+
+
+async def test_metrics_are_read_when_asked_for() -> None:
+    """In the text format, with its version in the content type."""
+    async with listening() as patient:
+        Gauge("aigateway_watch_owed_seconds", "Test.", registry=patient.registry).set_function(lambda: patient.owed)
+        patient.owed = 7
+        status, text = await patient.ask("/metrics")
+        assert status == 200
+        assert "aigateway_watch_owed_seconds 7.0" in text
+        assert (await patient.ask("/other"))[0] == 404
+
+
+async def test_a_port_that_is_taken_is_told_with_the_variable_to_change() -> None:
+    """Not with a traceback of asyncio."""
+    async with listening() as patient:
+        second = HealthServer("127.0.0.1", patient.server.port, lambda: 0.0, lambda: None, CollectorRegistry())
+        with pytest.raises(SettingsError, match="AIGATEWAY_HEALTH_PORT"):
+            await second.start()
+        await second.stop()
+
+
+async def test_a_server_that_was_never_started_can_be_stopped() -> None:
+    """Stopping in order must not depend on how far starting came."""
+    await HealthServer("127.0.0.1", 0, lambda: 0.0, lambda: None, CollectorRegistry()).stop()
