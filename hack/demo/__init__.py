@@ -1,0 +1,6 @@
+"""`make demo`: the operator at work on a real API server, acted out step by step.
+
+`__main__` sets the stage (a control plane, the operator with its own rights) and clears it away; `acts_*` are the steps,
+each of which asserts what it shows; `feed` watches objects and knows when each change arrived; `screen` prints. Nothing
+outside this package imports it but its tests.
+"""

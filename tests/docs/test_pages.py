@@ -1,0 +1,103 @@
+"""What the pages claim about the code is so: reasons, settings, examples of resources, links."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from aigateway_operator.api.conditions import ConditionType, Reason
+from aigateway_operator.rules import RuleContext, check_gateway_config, check_virtual_model
+from aigateway_operator.settings import Settings
+from tests.docs.pages import PAGES, ROOT, Block, blocks, missing_lines
+
+STATUS = ROOT / "docs" / "status.md"
+OPERATIONS = ROOT / "docs" / "operations.md"
+RESOURCES = [*sorted(ROOT.glob("examples/*/*.yaml"))]
+
+
+def page_id(page: Path) -> str:
+    """Name a page in the list of tests."""
+    return str(page.relative_to(ROOT))
+
+
+def violations(text: str) -> list[str]:
+    """Check every resource of ours in a YAML text; return what the rules say, with the object's name before it."""
+    found: list[str] = []
+    for manifest in yaml.safe_load_all(text):
+        if not isinstance(manifest, dict) or not str(manifest.get("apiVersion", "")).startswith("ai-gateway.io/"):
+            continue
+        name = manifest["metadata"]["name"]
+        check = {"VirtualModel": check_virtual_model, "GatewayConfig": check_gateway_config}[manifest["kind"]]
+        found += [f"{name}: {violation}" for violation in check(manifest["spec"], RuleContext(name=name))]
+    return found
+
+
+@pytest.mark.parametrize("word", [*ConditionType, *Reason])
+def test_status_page_explains_every_condition_and_reason(word: str) -> None:
+    """A word that a user meets in status stands in docs/status.md."""
+    assert f"`{word}`" in STATUS.read_text()
+
+
+def test_status_page_names_no_reason_that_does_not_exist() -> None:
+    """The table of reasons has no row for a word that the code does not know."""
+    _, table = STATUS.read_text().split("## Reasons")
+    named = set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
+    assert named
+    assert named - {str(reason) for reason in Reason} == set()
+
+
+def test_operations_page_lists_every_setting_with_its_default_and_meaning() -> None:
+    """The table is what Settings say, in their order."""
+    rows = re.findall(r"^\| `(AIGATEWAY_\w+)` \| (.*?) ?\| (.*) \|$", OPERATIONS.read_text(), re.MULTILINE)
+    expected = []
+    for name, field in Settings.model_fields.items():
+        default = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
+        shown = "" if field.default in ((), None, "") else f"`{default}`"
+        expected.append((f"AIGATEWAY_{name.upper()}", shown, (field.description or "").replace("\n", " ")))
+    assert rows == expected
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_resources_on_a_page_pass_the_rules(page: Path) -> None:
+    """A reader who copies a VirtualModel or GatewayConfig gets one that is accepted."""
+    assert [text for block in blocks(page, "yaml") for text in violations(block.text)] == []
+
+
+@pytest.mark.parametrize("manifest", RESOURCES, ids=page_id)
+def test_resources_of_examples_pass_the_rules(manifest: Path) -> None:
+    """Every file of an example is accepted as it stands."""
+    assert violations(manifest.read_text()) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_python_on_a_page_runs(page: Path) -> None:
+    """A `python` block runs from top to bottom in a namespace of its own."""
+    for block in blocks(page, "python"):
+        exec(compile(block.text, str(block), "exec"), {"__name__": "page"})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    """No link of a page names a file that is not there."""
+    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text())
+    broken = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
+    assert broken == []
+
+
+def test_a_block_is_read_with_its_reason_and_what_it_must_print(tmp_path: Path) -> None:
+    """`not run`, language and the `text` block right after are seen; one further down belongs to nothing."""
+    text = (
+        "# x\n<!-- not run: why -->\n```bash\na\n```\n\n```bash\nb\nc\n```\n```text\none … two\n```\nwords\n```text\nno\n```\n"
+    )
+    made_up = tmp_path / "made-up.md"
+    made_up.write_text(text)
+    assert blocks(made_up, "bash") == [
+        Block(made_up, 3, "bash", "a\n", "why", ()),
+        Block(made_up, 7, "bash", "b\nc\n", None, ("one … two",)),
+    ]
+
+
+def test_expected_lines_are_compared_whole_and_with_gaps() -> None:
+    """A line that only begins like an expected one does not do; spaces do not count, `…` is anything."""
+    assert missing_lines(("NAME READY", "chat …", "exact"), "NAME   READY\nchat main 3s\nexact not\n") == ["exact"]
