@@ -7,15 +7,19 @@ A broken rule is a value (`Violation`), never an exception; all of them come at 
 from aigateway_operator.rules.context import RuleContext
 from aigateway_operator.rules.entry import check_entry
 from aigateway_operator.rules.gatewayconfig import check_gateway_config
+from aigateway_operator.rules.ratchet import Edit, check_edit, split_stored
 from aigateway_operator.rules.violation import FieldReason, Violation
 from aigateway_operator.rules.virtualmodel import check_virtual_model, effective_model_name
 
 __all__ = [
+    "Edit",
     "FieldReason",
     "RuleContext",
     "Violation",
+    "check_edit",
     "check_entry",
     "check_gateway_config",
     "check_virtual_model",
     "effective_model_name",
+    "split_stored",
 ]

@@ -1,0 +1,99 @@
+"""The command line: `aigateway`, also found by kubectl as `kubectl aigateway`. One module a command.
+
+Chooses the command and turns errors into a sentence and an exit code; what a command does is in its module, which is
+imported only when it is asked for, so that `aigateway --help` and `aigateway check` need neither kopf nor a cluster.
+Called by the console scripts and `__main__`. A command module has `register(subparsers)` and `run(args) -> int`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Final
+
+from aigateway_operator import __version__
+from aigateway_operator.cli.exits import Exit
+from aigateway_operator.errors import AigatewayError, ClusterError, SettingsError, SpecError
+
+if TYPE_CHECKING:
+    from aigateway_operator.cli.cluster import Connect
+
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "run": ("run", "run the operator"),
+    "webhook": ("webhook", "serve admission reviews, or print the webhook's configuration"),
+    "crds": ("crds", "write or print the CustomResourceDefinitions"),
+    "check": ("check", "check manifests by all rules, without a cluster"),
+    "render": ("render", "print what the operator would make of manifests, without a cluster"),
+    "import": ("import_config", "turn a plain gateway configuration into manifests and Secrets"),
+    "diff": ("diff", "compare what would be rendered now with what is live"),
+    "status": ("status", "show gateways and models on one screen"),
+    "wait": ("wait", "wait until a model or gateway is ready"),
+}
+"""Command → its module in this package, and what it is for."""
+
+_EXITS: Final = (
+    "exit codes: 0 fine; 1 refused, different or not reached; 2 wrong usage, settings or files; 3 the cluster is out of reach"
+)
+
+
+def main(argv: Sequence[str] | None = None, *, connect: Connect | None = None) -> int:
+    """Run one command and return its exit code, see `Exit`. `argv`: arguments without the program; None: the process's.
+
+    `connect` opens the cluster, for tests; None: the cluster that `--kubeconfig` and `--context` name.
+    """
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    try:
+        args = _parser(arguments).parse_args(arguments)
+    except SystemExit as end:  # argparse has printed the help or what is wrong
+        return end.code if isinstance(end.code, int) else Exit.USAGE
+    args.connect = connect
+    try:
+        code = args.run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader (`| head`) has left: nothing to say, and nowhere to say it; Python would try once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return Exit.FINE
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return Exit.INTERRUPTED
+    except AigatewayError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return exit_of(error)
+    return int(code)
+
+
+def exit_of(error: AigatewayError) -> Exit:
+    """Return the exit code for an error that ended a command."""
+    if isinstance(error, ClusterError):
+        return Exit.CLUSTER
+    return Exit.USAGE if isinstance(error, SettingsError | SpecError) else Exit.REFUSED
+
+
+def _program() -> str:
+    """Return how the user called us: kubectl runs `kubectl-aigateway` for `kubectl aigateway`."""
+    return "kubectl aigateway" if PurePath(sys.argv[0]).name.startswith("kubectl-") else "aigateway"
+
+
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """Return a parser that knows the asked command in full and the others by name alone."""
+    parser = argparse.ArgumentParser(
+        prog=_program(), description="Kubernetes operator for LLM gateways, and its tools.", epilog=_EXITS
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    asked = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for command, (module_name, text) in COMMANDS.items():
+        if command == asked:
+            module = import_module(f"aigateway_operator.cli.{module_name}")
+            module.register(subparsers)
+            chosen = subparsers.choices[command]
+            chosen.set_defaults(run=module.run)
+            chosen.epilog = chosen.epilog or _EXITS
+        else:
+            subparsers.add_parser(command, help=text)
+    return parser

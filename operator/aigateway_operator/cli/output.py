@@ -1,0 +1,113 @@
+"""How commands print: text for people, with colour only on a terminal, or JSON and YAML for programs.
+
+Knows no command and no kind. Answers go to stdout, what is said about them to stderr. Called by every command module.
+Source: https://no-color.org (NO_COLOR); kubectl's own columns where there is no terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TextIO
+
+import yaml
+
+_CODES: Final = {"green": "32", "red": "31", "yellow": "33", "cyan": "36", "bold": "1", "dim": "2"}
+_GAP: Final = "   "
+
+
+def on_terminal(stream: TextIO) -> bool:
+    """Tell whether people look at `stream` and its lines may be redrawn."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def in_colour(stream: TextIO) -> bool:
+    """Tell whether colour is welcome."""
+    return on_terminal(stream) and not os.environ.get("NO_COLOR")
+
+
+def paint(text: str, colour: str, stream: TextIO) -> str:
+    """Return `text` in a colour (a key of `_CODES`, "" for none) where colour is welcome."""
+    return f"\x1b[{_CODES[colour]}m{text}\x1b[0m" if colour and in_colour(stream) else text
+
+
+def say(text: str, colour: str = "") -> None:
+    """Print a line about the answer to stderr."""
+    print(paint(text, colour, sys.stderr), file=sys.stderr, flush=True)
+
+
+def print_data(value: Any, output: str, stream: TextIO | None = None) -> None:
+    """Print one JSON value as `json` or `yaml`."""
+    target = sys.stdout if stream is None else stream
+    target.write(as_json(value) if output == "json" else as_yaml(value))
+
+
+def as_json(value: Any) -> str:
+    """Return a JSON value as indented text with a line end."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def as_yaml(*values: Any) -> str:
+    """Return JSON values as YAML documents. Text of several lines stands as a block; every text reads back the same."""
+    text: str = yaml.dump_all(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return text
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML as people write Kubernetes manifests."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - the signature is PyYAML's
+        """Write everything out; anchors confuse people and programs."""
+        return True
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # What cannot be seen is escaped: PyYAML would fold U+0085 and its like into a space.
+    visible = all(line.isprintable() for line in text.split("\n"))
+    if visible and "\n" in text:
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|")
+    # PyYAML writes y, 1e3 and 0o7 without quotes; kubectl reads them as something else.
+    quoted = not visible or text[:1].isdigit() or text[:1] in "+-." or text in {"y", "Y", "n", "N"}
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if quoted else None)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+@dataclass(slots=True)
+class Table:
+    """Rows under headings. A cell is text, or (text, colour)."""
+
+    headings: Sequence[str]
+    rows: list[Sequence[str | tuple[str, str]]] = field(default_factory=list)
+
+    def add(self, *cells: str | tuple[str, str]) -> None:
+        """Add a row."""
+        self.rows.append(cells)
+
+    def lines(self, stream: TextIO, width: int | None = None) -> Iterable[str]:
+        """Yield lines with aligned columns; `width`: cut there (a screen), None: never."""
+        texts = [[cell if isinstance(cell, str) else cell[0] for cell in row] for row in self.rows]
+        widths = [max(map(len, column)) for column in zip(self.headings, *texts, strict=True)]
+        yield paint(_line(self.headings, widths, width), "bold", stream)
+        for row, cells in zip(self.rows, texts, strict=True):
+            padded = _line(cells, widths, width)
+            yield _coloured(padded, row, widths, stream)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], width: int | None) -> str:
+    line = _GAP.join(cell.ljust(size) for cell, size in zip(cells, widths, strict=True)).rstrip()
+    return line if width is None or len(line) <= width else f"{line[: width - 1]}…"
+
+
+def _coloured(line: str, row: Sequence[str | tuple[str, str]], widths: Sequence[int], stream: TextIO) -> str:
+    """Paint the cells of a padded line, from right to left so that places stay true."""
+    starts = [sum(widths[:index]) + len(_GAP) * index for index in range(len(widths))]
+    for start, cell in reversed(list(zip(starts, row, strict=True))):
+        if isinstance(cell, tuple) and start < len(line):
+            end = min(start + len(cell[0]), len(line))
+            line = line[:start] + paint(line[start:end], cell[1], stream) + line[end:]
+    return line

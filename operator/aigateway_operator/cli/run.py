@@ -1,0 +1,58 @@
+"""`aigateway run`: the operator. Settings are `AIGATEWAY_*` variables and one flag each above them.
+
+Turns flags into settings and nothing more; `main` does the work. Flags and their texts come from the settings model.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from aigateway_operator.cli.flags import Subparsers
+from aigateway_operator.errors import SettingsError
+from aigateway_operator.settings import Settings
+
+
+def register(subparsers: Subparsers) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "run",
+        help="run the operator",
+        description="Run the operator until SIGTERM. Each flag has a variable: --lease-name is AIGATEWAY_LEASE_NAME.",
+    )
+    for name, field in Settings.model_fields.items():
+        add_flag(parser, name, field)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the operator. Raises SettingsError naming every setting that is wrong."""
+    settings = parse_settings({name: getattr(args, name) for name in Settings.model_fields if getattr(args, name) is not None})
+    from aigateway_operator.main import run_operator  # brings kopf; wrong settings are told before
+
+    return run_operator(settings)
+
+
+def parse_settings(flags: dict[str, Any]) -> Settings:
+    """Return the settings of flags and environment. Raises SettingsError that names all wrong ones."""
+    try:
+        return Settings(**flags)
+    except ValidationError as error:
+        faults = [_fault(str(fault["loc"][0]) if fault["loc"] else "", fault["msg"]) for fault in error.errors()]
+        raise SettingsError("; ".join(faults)) from None
+
+
+def _fault(name: str, text: str) -> str:
+    return f"--{name.replace('_', '-')} (AIGATEWAY_{name.upper()}): {text}"
+
+
+def add_flag(parser: argparse.ArgumentParser, name: str, field: FieldInfo) -> None:
+    """Add the flag of one setting; its text is the setting's."""
+    flag = f"--{name.replace('_', '-')}"
+    text = (field.description or "").replace("%", "%%")
+    if field.annotation is bool:
+        parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
+    else:
+        parser.add_argument(flag, metavar="VALUE", help=text)

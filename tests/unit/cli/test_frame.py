@@ -1,0 +1,160 @@
+"""The frame: commands, exit codes, what is imported when, and that no fault of a user ends in a traceback."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from aigateway_operator.cli import COMMANDS, exit_of, main
+from aigateway_operator.cli.exits import Exit
+from aigateway_operator.errors import Forbidden, RenderError, SettingsError, SpecError, Unavailable
+from aigateway_operator.settings import Settings
+from tests.cli_suite import model, run_cli, write_manifests
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def run_program(*argv: str, code: str = "") -> subprocess.CompletedProcess[str]:
+    """Run `python -m aigateway_operator` (or some code) as a program of its own."""
+    program = ["-c", code] if code else ["-m", "aigateway_operator"]
+    environment = {"PYTHONPATH": str(ROOT / "operator"), "PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
+    return subprocess.run(
+        [sys.executable, *program, *argv], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_help_that_names_exit_codes(command: str) -> None:
+    """`--help` of each works without a cluster and without settings."""
+    shown = run_cli(command, "--help")
+    assert shown.code == 0
+    assert f"usage: aigateway {command}" in shown.out
+    assert "exit codes: 0 " in shown.out
+
+
+def test_help_lists_every_command() -> None:
+    """A command that is missing in the list is not found."""
+    shown = run_cli("--help").out
+    for command, (_, text) in COMMANDS.items():
+        assert f"    {command} " in shown
+        assert text[:30] in " ".join(shown.split())
+
+
+def test_kubectl_plugin_is_called_so_in_its_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user of `kubectl aigateway` is told what to type."""
+    monkeypatch.setattr(sys, "argv", ["/usr/local/bin/kubectl-aigateway"])
+    assert "usage: kubectl aigateway [-h]" in run_cli("--help").out
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ([], "required: COMMAND"),
+        (["bogus"], "invalid choice: 'bogus'"),
+        (["check"], "required: FILE"),
+        (["check", "x", "--colour"], "unrecognized arguments: --colour"),
+        (["check", "x", "-o", "xml"], "invalid choice: 'xml'"),
+        (["wait", "vmodel/x", "--timeout", "soon"], "'soon' is not a duration such as 60s"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2_with_what_is_wrong(argv: list[str], words: str) -> None:
+    """argparse's own code, and its own words."""
+    done = run_cli(*argv)
+    assert done.code == Exit.USAGE
+    assert words in done.err
+
+
+def test_errors_have_the_exit_codes_of_their_kind() -> None:
+    """Scripts tell a refusal from a mistake in the call and from a cluster that is away."""
+    errors = [SettingsError("x"), SpecError("x"), Unavailable("x"), Forbidden("x", status=403), RenderError("x")]
+    assert [exit_of(error) for error in errors] == [2, 2, 3, 3, 1]
+
+
+def test_every_wrong_setting_of_run_is_named_with_flag_and_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One start tells all of them; nothing is started."""
+    monkeypatch.setenv("AIGATEWAY_LOG_LEVEL", "LOUD")
+    done = run_cli("run", "--health-port", "high", "--allow-addresses", "everywhere")
+    assert done.code == Exit.USAGE
+    for words in ("--health-port (AIGATEWAY_HEALTH_PORT)", "AIGATEWAY_LOG_LEVEL", "AIGATEWAY_ALLOW_ADDRESSES"):
+        assert words in done.err
+
+
+def test_flags_of_run_reach_the_settings_above_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each setting has a flag, a flag wins over its variable, and what is not given keeps its default."""
+    seen: list[Settings] = []
+
+    def run_operator(settings: Settings) -> int:
+        seen.append(settings)
+        return 7
+
+    monkeypatch.setattr("aigateway_operator.main.run_operator", run_operator)
+    monkeypatch.setenv("AIGATEWAY_LEASE_NAME", "from-environment")
+    monkeypatch.setenv("AIGATEWAY_IDENTITY", "me")
+    flags = ["--lease-name", "from-flag", "--no-leader-election", "--health-port", "0", "--namespaces", "a,b"]
+    assert main(["run", *flags, "--allow-addresses", "127.0.0.0/8"]) == 7
+    [settings] = seen
+    assert (settings.lease_name, settings.identity, settings.leader_election) == ("from-flag", "me", False)
+    assert (settings.health_port, settings.namespaces, settings.log_format) == (0, ("a", "b"), "text")
+    assert [str(network) for network in settings.allow_addresses] == ["127.0.0.0/8"]
+
+
+def test_check_imports_neither_kopf_nor_a_kubernetes_client() -> None:
+    """A pre-commit hook runs it on every commit: it must be quick, and needs no cluster."""
+    code = (
+        "import sys; from aigateway_operator.cli import main; main(['check', sys.argv[1]]);"
+        "print(*{name.partition('.')[0] for name in sys.modules} & {'kopf', 'kubernetes', 'aiohttp', 'rich', 'loguru'})"
+    )
+    done = run_program(str(ROOT / "examples" / "01-quickstart"), code=code)
+    assert done.stdout.splitlines()[-1] == "", done.stdout + done.stderr
+
+
+def test_help_is_there_at_once() -> None:
+    """Under 0.3 s on an idle machine; the best of five, since tests run beside each other."""
+    took = []
+    for _ in range(5):
+        started = time.monotonic()
+        assert run_program("--help").returncode == 0
+        took.append(time.monotonic() - started)
+    assert min(took) < 0.3
+
+
+def test_help_imports_no_command() -> None:
+    """Why it is quick: neither pydantic nor YAML is read to list names."""
+    code = (
+        "import sys; from aigateway_operator.cli import main; main(['--help']);"
+        "print(*{name.partition('.')[0] for name in sys.modules} & {'pydantic', 'yaml', 'orjson', 'asyncio_'})"
+    )
+    assert run_program(code=code).stdout.splitlines()[-1] == ""
+
+
+def test_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
+    """`aigateway render … | head -1` ends without a traceback."""
+    file = write_manifests(tmp_path / "m.yaml", *(model(f"m{n}", current="huge") for n in range(3000)))
+    command = f"{sys.executable} -m aigateway_operator check {file} | head -1"
+    environment = {"PYTHONPATH": str(ROOT / "operator"), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(["/bin/sh", "-c", command], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == ""
+
+
+def test_module_run_is_the_same_program() -> None:
+    """`python -m aigateway_operator` for those without the console script."""
+    done = run_program("--version")
+    assert (done.returncode, done.stdout.strip()) == (0, "aigateway 0.1.0")
+    assert run_program("bogus").returncode == Exit.USAGE
+
+
+def test_page_names_every_command_flag_and_exit_code() -> None:
+    """docs/cli.md is complete; flags that are settings stand with these, those of `crds` are for developers."""
+    page = (ROOT / "docs" / "cli.md").read_text()
+    for command in COMMANDS:
+        assert f"`{command}" in page, command
+        flags = {word.strip("[],") for word in run_cli(command, "--help").out.split() if word.startswith(("--", "[--"))}
+        known = flags - {"--help", "--output"} if command not in ("run", "webhook", "crds") else set()
+        assert not [flag for flag in known if flag not in page], command
+    for code in Exit:
+        assert f"| {int(code)} |" in page
