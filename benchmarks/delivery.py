@@ -73,7 +73,7 @@ class Figures:
                 f"{self.models} models, {self.shards} shard(s)",
                 f"  edit → ConfigMap seen      {self.edit}",
                 f"  control: same-size PUT     {self.floor}   (ratio of p50: {ratio:.1f})",
-                f"  created by {CLIENTS} clients in {self.create_seconds:.2f} s, last served {self.last_served_seconds:.2f} s later",
+                f"  made by {CLIENTS} clients in {self.create_seconds:.2f} s, last served {self.last_served_seconds:.2f} s on",
                 f"  RSS at rest {self.rest_mb:.0f} MB, with all models {self.loaded_mb:.0f} MB ({growth:.1f} MB per 1,000)",
                 f"  requests per object {self.requests_per_object:.2f}, of ConfigMaps {self.config_map_writes_per_object:.3f}",
                 f"  requests: {self.requests}",

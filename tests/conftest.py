@@ -51,7 +51,7 @@ def namespace(plane: ControlPlane) -> Iterator[str]:
         answer = plane.request("GET", f"/api/v1/namespaces/{name}/serviceaccounts/default")
         assert answer.status == 200, answer.body
 
-    eventually(has_default_service_account, within_seconds=10)
+    eventually(has_default_service_account, within_seconds=30)  # the controller manager may be coming back
     yield name
     plane.request("DELETE", f"/api/v1/namespaces/{name}")
 

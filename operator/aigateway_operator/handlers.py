@@ -19,6 +19,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
+import aiohttp
 import kopf
 from loguru import logger
 
@@ -117,6 +118,7 @@ class KopfSource:
         self._supervisor: asyncio.Task[None] | None = None
         self._run: _Run | None = None
         self._random = Random()  # noqa: S311 - jitter, not a secret
+        self._sessions: list[aiohttp.ClientSession] = []
         self.starts = 0
         self.seen = 0
         """How many objects have been handed over."""
@@ -163,7 +165,7 @@ class KopfSource:
         loop, failures = asyncio.get_running_loop(), 0
         while True:
             began = loop.time()
-            self._run = _Run(loop, self._operate)
+            self._run = _Run(loop, self._operate, self._close_sessions)
             self.starts += 1
             self._run.thread.start()
             await self._run.ended.wait()
@@ -193,13 +195,13 @@ class KopfSource:
 
         kopf.on.event(resource.group, resource.version, resource.plural, id=resource.plural, registry=registry)(hand_over)
 
-    async def _log_in(self, **_: Any) -> kopf.ConnectionInfo:
+    async def _log_in(self, **_: Any) -> kopf.AiohttpSession:
         try:
             found = await self._access.credentials()
         except SettingsError as error:
             raise kopf.PermanentError(str(error)) from error
         scheme, _space, token = (found.authorization or "").partition(" ")
-        return kopf.ConnectionInfo(
+        info = kopf.ConnectionInfo(
             server=found.server,
             ca_path=found.ca_file,
             insecure=found.insecure,
@@ -207,8 +209,24 @@ class KopfSource:
             token=token or None,
             certificate_path=found.certificate_file,
             private_key_path=found.key_file,
-            proxy_url=found.proxy,
         )
+        # The session is ours, so that its connections can be closed for certain: kopf leaves them to the garbage collector
+        # when it is stopped while it starts.
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
+            headers=info.as_http_headers(),
+            proxy=found.proxy,
+        )
+        self._sessions.append(session)
+        return kopf.AiohttpSession(server=found.server, aiohttp_session=session)
+
+    async def _close_sessions(self) -> None:
+        """Called in kopf's loop, at its end: abort what is still open, without the farewell of TLS."""
+        while self._sessions:
+            session = self._sessions.pop()
+            if session.connector is not None:
+                await session.connector.close()
+            await session.close()
 
     def _hand_over(self, resource: Resource, kind: str | None, obj: JsonObject) -> None:
         """Called in kopf's thread. One wake-up of the receiving loop for all objects that come before it has run."""
@@ -239,11 +257,17 @@ class KopfSource:
 class _Run:
     """One life of kopf: a thread with a loop of its own."""
 
-    def __init__(self, receiver: asyncio.AbstractEventLoop, operate: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        receiver: asyncio.AbstractEventLoop,
+        operate: Callable[[asyncio.Event], Awaitable[None]],
+        close: Callable[[], Awaitable[None]],
+    ) -> None:
         self.ended = asyncio.Event()
         self.thread = threading.Thread(target=self._work, name="kopf", daemon=True)
         self._receiver = receiver
         self._operate = operate
+        self._close = close
         self.asked_to_stop = False
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
@@ -275,6 +299,7 @@ class _Run:
         for task in (left := asyncio.all_tasks() - {asyncio.current_task()} | {operating}):
             task.cancel()
         await asyncio.wait(left, timeout=GRACE_SECONDS)
+        await self._close()
         await asyncio.sleep(CLOSING_SECONDS)
         if operating.done() and not operating.cancelled():
             operating.result()

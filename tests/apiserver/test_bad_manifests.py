@@ -231,8 +231,9 @@ GATEWAY_CONFIGS: Final = [
     ),
     Row(
         {"spec.log.system.storage.sinks": ["file", "file"]},
-        "spec.log.system.storage.sinks[1]",
+        "spec.log.system.storage.sinks",
         {"spec.log.system.storage.sinks": ["file"]},
+        OURS,
     ),
     Row({"spec.log.system.storage.path": "/var"}, "spec.log.system.storage.path", {"spec.log.system.storage.path": "a/b"}),
     Row(

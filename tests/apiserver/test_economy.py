@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
@@ -113,15 +114,16 @@ def _rounds(operator: InProcess) -> None:
 
 
 def test_requests_in_a_burst_stay_in_the_budget(world: World, operator: InProcess) -> None:
-    """200 models created one after the other: about one status write each, and few writes of the ConfigMap."""
+    """200 models created by 8 clients: one status write each, and a fraction of that in writes of the ConfigMap."""
     world.create(secret(), gateway_config())
     _settle(world, operator)
     mark = world.plane.audit_mark()
     names = [f"model-{number:03d}" for number in range(200)]
-    world.create(*(virtual_model(name) for name in names))
+    with ThreadPoolExecutor(8) as clients:
+        list(clients.map(lambda name: world.create(virtual_model(name)), names))
     world.wait_ready(*names, within_seconds=20)
     eventually(operator.assert_idle, within_seconds=5)
     writes = [record.resource for record in world.writes_since(mark)]
     assert writes.count("virtualmodels/status") == 200
-    assert writes.count("configmaps") <= 20
-    assert len(writes) <= 240
+    assert writes.count("configmaps") <= 40
+    assert len(writes) <= 260

@@ -15,8 +15,9 @@ from pydantic import ValidationError
 from aigateway_config.documents import PUBLISHED
 from aigateway_operator.api.crd import KINDS, Kind, custom_resource_definition
 from aigateway_operator.api.crd_schema import MAP_TYPE, PRESERVE, VALIDATIONS, Schema, walk
+from aigateway_operator.api.policy import admission_policies
 from aigateway_operator.cli import main
-from aigateway_operator.cli.crds import generated_files
+from aigateway_operator.cli.crds import POLICY_FILE, generated_files
 
 ROOT = Path(__file__).resolve().parents[2]
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
@@ -53,7 +54,11 @@ def test_committed_file_is_what_the_models_generate(name: str) -> None:
 
 def test_nothing_else_lies_beside_generated_files() -> None:
     """A file that is no longer generated would be installed for ever."""
-    present = {str(path.relative_to(ROOT)) for folder in ("crds", "config/policy", "docs/schemas") for path in (ROOT / folder).iterdir()}
+    present = {
+        str(path.relative_to(ROOT))
+        for folder in ("crds", "config/policy", "docs/schemas")
+        for path in (ROOT / folder).iterdir()
+    }
     assert present == {name for name in generated_files() if name != "docs/reference.md"}
 
 
@@ -88,12 +93,13 @@ def test_every_declared_object_of_spec_keeps_unknown_keys(kind: Kind) -> None:
 
 
 @EVERY_KIND
-def test_open_maps_and_selectors_have_one_owner(kind: Kind) -> None:
+def test_objects_that_may_be_emptied_have_one_owner(kind: Kind) -> None:
     """Atomic, or emptying one under server-side apply is refused."""
     atomic = {path for path, schema in part(kind, "spec") if schema.get(MAP_TYPE) == "atomic"}
     expected = {
-        "VirtualModel": {"spec.backends[].parameters"},
-        "GatewayConfig": {"spec.webSearch.options", "spec.delivery.podSelector"},
+        "VirtualModel": {"spec.backends[].parameters", "spec.probe"},
+        "GatewayConfig": {"spec.webSearch.options", "spec.delivery.podSelector", "spec.probes"}
+        | {f"spec.storage.{store}.tls" for store in ("mongodb", "redis", "qdrant")},
     }
     assert atomic == expected[kind.name]
 
@@ -156,6 +162,26 @@ def test_printed_crds_are_those_of_the_folder(capsys: pytest.CaptureFixture[str]
     assert list(yaml.safe_load_all(capsys.readouterr().out)) == expected
     assert main(["crds", "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["items"] == expected
+
+
+def test_printed_policies_are_those_of_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--policy` prints them for `kubectl apply -f -`; they are no part of crds/, which is applied as a whole."""
+    expected = admission_policies()
+    assert main(["crds", "--policy"]) == 0
+    assert capsys.readouterr().out == (ROOT / POLICY_FILE).read_text()
+    assert list(yaml.safe_load_all((ROOT / POLICY_FILE).read_text())) == expected
+    assert main(["crds", "--policy", "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["items"] == expected
+    assert main(["crds", "--policy", "--check"]) == 2
+    assert "leave out --check and --output, or --policy" in capsys.readouterr().err
+
+
+def test_each_policy_reports_everything_by_one_validation() -> None:
+    """The API server reports the first failing validation only; what is bound denies; nothing of it is on by default."""
+    policies = [one["spec"] for one in admission_policies() if one["kind"] == "ValidatingAdmissionPolicy"]
+    assert [len(spec["validations"]) for spec in policies] == [1, 1]
+    assert all("\n" not in spec["validations"][0]["message"] for spec in policies)
+    assert not POLICY_FILE.startswith("crds/")
 
 
 def test_installed_program_prints_the_crds(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

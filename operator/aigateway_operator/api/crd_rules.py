@@ -51,6 +51,7 @@ def gateway_config_rules() -> RuleSet:
         rules |= dict(_kept_keys(section))
     for stream in ("system", "operation"):
         rules[f"spec.log.{stream}.storage.path"] = [_log_path()]
+        rules[f"spec.log.{stream}.storage.sinks"] = [_sinks()]
     rules["spec.delivery.podSelector"] = [_selector()]
     rules["spec.delivery.podSelector.matchExpressions[]"] = _expression()
     return _schemas(rules)
@@ -178,6 +179,11 @@ def _kept_key(model: type[SpecModel], path: str, key: str) -> Rule:
 
 def _log_path() -> Rule:
     return Rule(f"!self.matches(r'{_LEAVES_FOLDER}')", texts.path_leaves_folder())
+
+
+def _sinks() -> Rule:
+    # Not as FieldValueDuplicate: of that reason the API server shows the value and drops the text.
+    return Rule("self.all(one, self.exists_one(other, one == other))", texts.sink_named_twice())
 
 
 def _selector() -> Rule:

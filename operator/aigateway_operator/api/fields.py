@@ -25,8 +25,8 @@ MAX_PROPERTIES: Final = 64
 
 LIST_MAP_BY_NAME: Final = Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]})
 """A list of named objects: two managers may own an item each, and no name occurs twice."""
-SET: Final = Field(json_schema_extra={"x-kubernetes-list-type": "set"})
-"""A list in which no value occurs twice."""
+ATOMIC: Final = Field(json_schema_extra={"x-kubernetes-list-type": "atomic"})
+"""A list that has one owner as a whole, and may be emptied by server-side apply."""
 
 
 class SpecModel(BaseModel):

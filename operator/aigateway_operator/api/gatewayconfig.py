@@ -11,9 +11,9 @@ from typing import Annotated, Final, Literal
 from pydantic import ConfigDict, Field
 
 from aigateway_operator.api.fields import (
+    ATOMIC,
     DNS_LABEL,
     RELATIVE_PATH,
-    SET,
     Days,
     Host,
     LogLevel,
@@ -31,6 +31,7 @@ FIXED_SECTIONS: Final = ("app", "storage", "webSearch", "log")
 MAX_SHARDS: Final = 64
 
 Sink = Literal["mongodb", "file"]
+MAX_SINKS: Final = 2
 LabelValue = Annotated[str, Field(max_length=63, pattern=r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$")]
 LabelKey = Annotated[
     str, Field(min_length=1, max_length=317, pattern=r"^([-a-z0-9.]+/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
@@ -50,6 +51,9 @@ class App(SpecModel):
 
 class Tls(SpecModel):
     """TLS towards a datastore."""
+
+    # Otherwise server-side apply cannot empty it: it would ask for null, which no object takes.
+    model_config = ConfigDict(json_schema_extra={"x-kubernetes-map-type": "atomic"})
 
     enabled: bool = False
     """Speak TLS. Default: false."""
@@ -141,7 +145,8 @@ def _both_sinks() -> list[Sink]:
 class LogStorage(SpecModel):
     """Where a log stream goes."""
 
-    sinks: Annotated[list[Sink], Field(max_length=2), SET] = Field(default_factory=_both_sinks)
+    # No set for the API server: server-side apply cannot empty one. That none occurs twice is a rule in CEL.
+    sinks: Annotated[list[Sink], Field(max_length=MAX_SINKS), ATOMIC] = Field(default_factory=_both_sinks)
     """Any of mongodb and file. ERROR and above always go to file as well. Default: [mongodb, file]."""
     path: Annotated[str, Field(min_length=1, max_length=253, pattern=RELATIVE_PATH)] = "logs"
     """Folder of the log files, relative, without `..`. Default: logs."""
@@ -207,6 +212,8 @@ class Delivery(SpecModel):
 
 class Probes(SpecModel):
     """How the operator checks the datastores."""
+
+    model_config = ConfigDict(json_schema_extra={"x-kubernetes-map-type": "atomic"})
 
     period_seconds: Seconds = 10
     """Seconds between two checks. Default: 10."""

@@ -69,6 +69,11 @@ def path_leaves_folder() -> str:
     return "holds '..', which would leave the log folder. Name a folder below it."
 
 
+def sink_named_twice() -> str:
+    """Refuse a list of log sinks in which one occurs twice."""
+    return "names a sink twice. Name each once."
+
+
 def gateway_name_too_long(limit: int) -> str:
     """Refuse a GatewayConfig name of more than `limit` characters; CEL cannot say how many it has within its budget."""
     return f"has more than {limit} characters; no more are allowed, since it becomes a label. Shorten it."

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from aigateway_operator.api.fields import (
     DNS_LABEL,
@@ -44,6 +44,9 @@ class Backend(SpecModel):
 
 class Probe(SpecModel):
     """Whether the operator checks that the backends can be reached."""
+
+    # Otherwise server-side apply cannot empty it: it would ask for null, which no object takes.
+    model_config = ConfigDict(json_schema_extra={"x-kubernetes-map-type": "atomic"})
 
     enabled: bool = False
     """Check each backend by TCP and TLS handshake and report condition BackendsReachable. Default: false."""

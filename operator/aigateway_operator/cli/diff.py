@@ -12,19 +12,19 @@ import difflib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
 from aigateway_operator.api import meta
 from aigateway_operator.api.meta import GatewayKey
 from aigateway_operator.cli import flags
-from aigateway_operator.cli.check import finding_of, print_findings, violations_of
+from aigateway_operator.cli.check import edit_of, finding_of, print_findings
 from aigateway_operator.cli.cluster import Cluster, chosen_namespace, list_ours, with_cluster
 from aigateway_operator.cli.exits import Exit
 from aigateway_operator.cli.findings import ERROR, Finding
 from aigateway_operator.cli.gateways import World
-from aigateway_operator.cli.manifests import SECRET, Manifest, Reading, read_manifests
+from aigateway_operator.cli.manifests import SECRET, Reading, read_manifests
 from aigateway_operator.cli.output import paint, print_data, say
 from aigateway_operator.cli.render import findings_of_plans, is_manifest
 from aigateway_operator.errors import Forbidden, NotFound
@@ -32,7 +32,7 @@ from aigateway_operator.kube.resources import CONFIG_MAPS, GATEWAY_CONFIGS, SECR
 from aigateway_operator.plan.readback import values_of
 from aigateway_operator.plan.result import Plan, Write
 from aigateway_operator.reconcile.store import parse_stored
-from aigateway_operator.rules import RuleContext, check_gateway_config
+from aigateway_operator.rules import RuleContext
 
 OWNED: Final = f"{meta.MANAGED_BY_LABEL}={meta.MANAGED_BY}"
 PARALLEL_READS: Final = 8
@@ -145,26 +145,14 @@ def _keep_live(world: World, obj: JsonObject, kind: str) -> None:
 def _overlay(world: World, reading: Reading) -> list[Finding]:
     """Put the files over the cluster's objects, as an apply would; return what would be refused instead."""
     errors = [finding for finding in reading.findings if finding.severity == ERROR]
-    violations = violations_of(reading.manifests, world.context)
-    broken = {id(manifest) for manifest, _ in violations}
-    errors.extend(finding for _, finding in violations)
+    before = {(meta.GATEWAY_CONFIG, *key): stored.parse_spec() for key, stored in world.gateways.items()}
+    before |= {(meta.VIRTUAL_MODEL, *key): stored.parse_spec() for key, stored in world.models.items()}
     for manifest in reading.manifests:
-        if id(manifest) in broken:
-            continue
-        refused = list(_removals(world, manifest))
-        errors.extend(refused)
+        refused = edit_of(manifest, world.context, before).violations
+        errors.extend(finding_of(manifest, violation) for violation in refused)
         if not refused:
             world.put(manifest)
     return errors
-
-
-def _removals(world: World, manifest: Manifest) -> Iterator[Finding]:
-    """Yield what the fixed structure of the stored GatewayConfig does not allow to go."""
-    stored = world.gateways.get(GatewayKey(manifest.namespace, manifest.name))
-    if manifest.kind == meta.GATEWAY_CONFIG and stored is not None:
-        context = replace(world.context, name=manifest.name)
-        for violation in check_gateway_config(manifest.spec, context, old_spec=stored.parse_spec()):
-            yield finding_of(manifest, violation)
 
 
 def differences_of(world: World, key: GatewayKey, plan: Plan) -> Iterator[Difference]:

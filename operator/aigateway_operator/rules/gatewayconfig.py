@@ -10,9 +10,15 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from aigateway_operator.api.gatewayconfig import GatewayConfigSpec
+from aigateway_operator.api.gatewayconfig import MAX_SINKS, GatewayConfigSpec
 from aigateway_operator.api.meta import MAX_GATEWAY_NAME
-from aigateway_operator.api.texts import gateway_name_too_long, missing_required, path_leaves_folder, shards_changed
+from aigateway_operator.api.texts import (
+    gateway_name_too_long,
+    missing_required,
+    path_leaves_folder,
+    shards_changed,
+    sink_named_twice,
+)
 from aigateway_operator.rules.addresses import check_host, check_listen_host, check_url
 from aigateway_operator.rules.context import RuleContext
 from aigateway_operator.rules.openmaps import check_open_map
@@ -73,6 +79,7 @@ def _check_meaning(spec: dict[str, object], context: RuleContext, old: dict[str,
     for name in _STREAMS:
         stream_storage = _section(_section(log, name), "storage")
         yield from _check_log_path(stream_storage.get("path"), f"spec.log.{name}.storage.path")
+        yield from _check_sinks(stream_storage.get("sinks"), f"spec.log.{name}.storage.sinks")
     delivery = _section(spec, "delivery")
     yield from check_pod_selector(delivery.get("podSelector"), "spec.delivery.podSelector")
     if old:
@@ -122,6 +129,15 @@ def _check_log_path(value: object, path: str) -> Iterator[Violation]:
     """Reject a path that leaves the log folder; a leading '/' is refused by the pattern. Source: docs/rules.md#r20."""
     if isinstance(value, str) and ".." in _SEPARATOR.split(value):
         yield Violation(path, FieldReason.INVALID, path_leaves_folder(), "R20")
+
+
+def _check_sinks(sinks: object, path: str) -> Iterator[Violation]:
+    """Reject a sink that is named twice: each record would be asked for twice. Source: docs/rules.md#r26."""
+    if not isinstance(sinks, list) or len(sinks) > MAX_SINKS:  # a longer list is left to `structure`
+        return
+    names = [item for item in sinks if isinstance(item, str)]
+    if len(set(names)) < len(names):
+        yield Violation(path, FieldReason.DUPLICATE, sink_named_twice(), "R26")
 
 
 def _check_shards(before: object, now: object) -> Iterator[Violation]:

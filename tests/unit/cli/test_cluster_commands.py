@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from aigateway_operator.cli.exits import Exit
 from aigateway_operator.errors import Forbidden, NotFound, Unavailable
 from aigateway_operator.kube.resources import CONFIG_MAPS, SECRETS, VIRTUAL_MODELS
-from tests.cli_suite import ClusterCommands, gateway, keys, model
+from tests.cli_suite import ClusterCommands, gateway, keys, model, write_manifests
 from tests.unit.cli.conftest import FakeStage
 
 
@@ -145,3 +146,16 @@ def test_watch_outlives_a_cluster_that_is_away_and_prints_only_changes(
     assert seen.code == Exit.INTERRUPTED
     assert [line.count('"Pending"') > 0 for line in seen.out.splitlines()] == [False, True], seen.out
     assert "trying again" in seen.err
+
+
+def test_diff_shows_an_edit_that_admission_would_tolerate(stage: FakeStage, tmp_path: Path) -> None:
+    """What was stored broken and is not touched does not keep the rest from being compared; a new fault does."""
+    stage.create(gateway(), keys(), model(baseUrl="http://127.0.0.1:1"))
+    stage.settle()
+    file = write_manifests(tmp_path / "m.yaml", model(baseUrl="http://127.0.0.1:1", use=False))
+    assert stage.run("diff", file, "-n", "ai").code == Exit.FINE
+    file = write_manifests(tmp_path / "m.yaml", model(baseUrl="http://127.0.0.1:1", current="none"))
+    refused = stage.run("diff", file, "-n", "ai")
+    assert refused.code == Exit.USAGE
+    assert "spec.current" in refused.out
+    assert "spec.baseUrl" not in refused.out

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aigateway_operator.api.gatewayconfig import GatewayConfigSpec
+from aigateway_operator.api.gatewayconfig import FIXED_SECTIONS, GatewayConfigSpec
 from aigateway_operator.rules import RuleContext, check_gateway_config
 from tests.unit.rules.specs import brief, make_gateway_config
 
@@ -77,6 +77,8 @@ REFUSED: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
     (path_set("log.system.level", "TRACE"), [("R5", "spec.log.system.level")]),
     (path_set("log.system.level", "info"), [("R5", "spec.log.system.level")]),
     (path_set("log.system.retentionDays", 0), [("R5", "spec.log.system.retentionDays")]),
+    (path_set("log.system.storage.sinks", ["file", "file"]), [("R26", "spec.log.system.storage.sinks")]),
+    (path_set("log.operation.storage.sinks", ["file", 3]), [("R5", "spec.log.operation.storage.sinks[1]")]),
     (path_set("log.system.storage.sinks", ["stdout"]), [("R5", "spec.log.system.storage.sinks[0]")]),
     (path_set("log.system.storage.sinks", ["file"] * 3), [("R5", "spec.log.system.storage.sinks")]),
     (path_set("log.system.storage.path", "/var/log"), [("R5", "spec.log.system.storage.path")]),
@@ -256,6 +258,22 @@ def test_section_of_another_shape_is_reported_once() -> None:
     """A wrong type is not a deletion of all that was inside."""
     found = check_gateway_config(path_set("app", 7), CONTEXT, old_spec=make_gateway_config())
     assert brief(found) == [("R5", "spec.app")]
+
+
+@pytest.mark.parametrize("section", FIXED_SECTIONS)
+def test_section_emptied_names_each_key_that_went(section: str) -> None:
+    """Emptying is removing every key at once; each is named, nothing below a vanished key is named again."""
+    old = make_gateway_config()
+    found = check_gateway_config(path_set(section, {}), CONTEXT, old_spec=old)
+    assert sorted(brief(found)) == sorted(("R2", f"spec.{section}.{key}") for key in old[section])
+
+
+@pytest.mark.parametrize("section", FIXED_SECTIONS)
+@pytest.mark.parametrize("value", [[], "x", 0, False, 1.5])
+def test_section_of_any_other_type_is_one_violation(section: str, value: Any) -> None:
+    """Falsy values are no way around it."""
+    found = check_gateway_config(path_set(section, value), CONTEXT, old_spec=make_gateway_config())
+    assert brief(found) == [("R5", f"spec.{section}")]
 
 
 @pytest.mark.parametrize(
