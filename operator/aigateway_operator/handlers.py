@@ -178,9 +178,20 @@ class KopfSource:
             await asyncio.sleep(pause)
 
     async def _operate(self, stop: asyncio.Event) -> None:
-        """Run kopf until it ends, in its own loop."""
+        """Run kopf's tasks until one of them ends, in its own loop; raises what ended it.
+
+        Not `kopf.operator()`: after a task has failed that waits without limit for others, one of which may wait for new
+        credentials that nobody hands out any more (seen with 1.45.2 after an ERROR event of a watch).
+        """
         where: dict[str, Any] = {"namespaces": list(self._namespaces)} if self._namespaces else {"clusterwide": True}
-        await kopf.operator(registry=self._make_registry(), settings=self._make_settings(), stop_flag=stop, **where)
+        tasks = await kopf.spawn_tasks(registry=self._make_registry(), settings=self._make_settings(), stop_flag=stop, **where)
+        ended, running = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running, timeout=GRACE_SECONDS)
+        for task in ended:
+            task.result()
 
     def _make_registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
