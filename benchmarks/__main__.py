@@ -1,4 +1,7 @@
-"""`python -m benchmarks [--models 10,1000] [--edits 100] [-o json]`: run the measurements and print one table."""
+"""`python -m benchmarks [--models 10,1000] [--edits 100] [-o json]`: run the measurements and print one table.
+
+`python -m benchmarks admission` measures the webhook instead.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks import admission
 from benchmarks.delivery import Figures, measure
 
 GOALS = (
@@ -18,6 +22,8 @@ GOALS = (
 
 def main() -> int:
     """Run each size on a control plane of its own; returns 0."""
+    if sys.argv[1:2] == ["admission"]:
+        return admission.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--models", default="10,1000", help="sizes to measure, with commas (default: 10,1000)")
     parser.add_argument("--edits", type=int, default=100, help="edits of one model that are timed (default: 100)")

@@ -257,9 +257,7 @@ def end(process: subprocess.Popen[str]) -> None:
     """End a step and all it started: SIGTERM, for servers to be taken down in order, then SIGKILL after ten seconds."""
     for sign, patience_seconds in ((signal.SIGTERM, 10), (signal.SIGKILL, 5)):
         with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
-            os.killpg(
-                process.pid, sign
-            )  # also when the first process is gone: what it left behind holds its output open
+            os.killpg(process.pid, sign)  # also when the first process is gone: what it left behind holds its output open
             process.wait(timeout=patience_seconds)
 
 

@@ -45,9 +45,7 @@ def ensure() -> Path:
     with _locked():
         pins, project = _stamps()
         if not _is_stamped("pins", pins):
-            _announce(
-                f"making {FOLDER.relative_to(ROOT)} from {REQUIREMENTS.relative_to(ROOT)} (a minute or two, once)"
-            )
+            _announce(f"making {FOLDER.relative_to(ROOT)} from {REQUIREMENTS.relative_to(ROOT)} (a minute or two, once)")
             _create()
             _pip(_SOURCE_REMEDY, "install", "--require-hashes", "-r", str(REQUIREMENTS))
             _stamp("pins", pins)
@@ -96,9 +94,7 @@ def _pip(remedy: str, *arguments: str) -> None:
     except subprocess.TimeoutExpired as error:
         raise VenvError(f"pip was not done after {INSTALL_SECONDS} s.\nRemedy: {remedy}") from error
     if done.returncode:
-        raise VenvError(
-            f"`pip {' '.join(arguments)}` ended with {done.returncode}; its message is above.\nRemedy: {remedy}"
-        )
+        raise VenvError(f"`pip {' '.join(arguments)}` ended with {done.returncode}; its message is above.\nRemedy: {remedy}")
 
 
 @contextmanager

@@ -4,6 +4,7 @@
     ├── SpecError          the user's to mend; never retried
     ├── RenderError        ours, or a limit of Kubernetes
     ├── SettingsError      a setting of the operator itself is wrong; ends the process with a message
+    ├── CertificateError   a certificate or key that cannot be served; the one in use stays
     └── ClusterError       the API server's answer; retried with back-off
         ├── Conflict       409: somebody else wrote first
         ├── Forbidden      401 or 403: what is known is kept
@@ -32,6 +33,10 @@ class RenderError(AigatewayError):
 
 class SettingsError(AigatewayError):
     """A setting of the operator is missing or wrong; the text names it and the remedy."""
+
+
+class CertificateError(AigatewayError):
+    """A certificate chain or key cannot be served: unreadable, or they do not belong together. Never holds the key."""
 
 
 class ClusterError(AigatewayError):

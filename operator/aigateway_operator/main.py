@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from typing import Final
 
@@ -23,8 +24,11 @@ from prometheus_client import CollectorRegistry, Gauge, Info
 
 import aigateway_logs
 from aigateway_operator import __version__
+from aigateway_operator.admission.certificate_keeper import CertificateKeeper
+from aigateway_operator.admission.certificate_plan import CertificateSettings
 from aigateway_operator.handlers import KopfSource
 from aigateway_operator.health import HealthServer
+from aigateway_operator.kube.certificates import CertificateNames, CertificateObjects, Owner
 from aigateway_operator.kube.client import KubeClient
 from aigateway_operator.kube.events import EventPoster
 from aigateway_operator.kube.lease import LeaderElection
@@ -33,6 +37,7 @@ from aigateway_operator.kube.secrets import SecretWatch
 from aigateway_operator.reconcile.controller import Controller, Ports
 from aigateway_operator.rules import RuleContext
 from aigateway_operator.settings import Settings
+from aigateway_operator.webhook import WebhookThread
 
 RESTART_SOURCE_SECONDS: Final = 30.0
 """How long the watch may owe changes before kopf's thread is restarted; liveness gives up only at twice that."""
@@ -57,7 +62,9 @@ class Operator:
     ports: Ports
     registry: CollectorRegistry
     election: LeaderElection | None
+    certificates: CertificateKeeper | None = None
     health_port: int = 0
+    webhook: WebhookThread | None = None
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     @property
@@ -69,7 +76,7 @@ class Operator:
         """Return why the process is not ready for its role, None if it is."""
         if not self.controller.store.listed:
             return "resources have not been listed completely yet"
-        return None
+        return None if self.webhook is None else self.webhook.why_not_ready()
 
 
 @asynccontextmanager
@@ -88,17 +95,29 @@ async def running(settings: Settings) -> AsyncIterator[Operator]:
         )
         operator.health_port = await health.start()
         try:
+            operator.webhook = await _start_webhook(operator)
             operator.source.start()
-            election = operator.election
+            election, keeper = operator.election, operator.certificates
             operator.tasks = [
                 asyncio.create_task(operator.controller.run(), name="controller"),
                 asyncio.create_task(_supervise(operator), name="supervisor"),
                 *([asyncio.create_task(election.run(), name=ELECTION)] if election is not None else []),
+                *([asyncio.create_task(keeper.run(), name="certificates")] if keeper is not None else []),
+                *([asyncio.create_task(operator.webhook.watch(), name="webhook")] if operator.webhook is not None else []),
             ]
             yield operator
         finally:
-            await _stop(operator)
+            await asyncio.gather(_stop(operator), *([operator.webhook.stop()] if operator.webhook is not None else []))
             await health.stop()
+
+
+async def _start_webhook(operator: Operator) -> WebhookThread | None:
+    """Start the webhook beside the controller if settings ask for it."""
+    if not operator.settings.with_webhook:
+        return None
+    webhook = WebhookThread(operator.settings, operator.registry)
+    await webhook.start()
+    return webhook
 
 
 def _compose(settings: Settings, client: KubeClient) -> Operator:
@@ -113,7 +132,7 @@ def _compose(settings: Settings, client: KubeClient) -> Operator:
             settings.lease_namespace,
             settings.lease_name,
             identity,
-            on_started=lambda: controller.on_leading(),
+            on_started=lambda: _lead(operator),
             on_stopped=lambda: controller.on_standby(),
         )
         client.fence = election.remaining_seconds
@@ -139,8 +158,40 @@ def _compose(settings: Settings, client: KubeClient) -> Operator:
         namespaces=settings.namespaces,
     )
     operator = Operator(settings, controller, source, ports, registry, election)
+    operator.certificates = _keeper(settings, client, operator)
     _add_metrics(operator)
     return operator
+
+
+def _lead(operator: Operator) -> None:
+    """Begin to write: this process leads from now on."""
+    operator.controller.on_leading()
+    if operator.certificates is not None:
+        operator.certificates.wake()
+
+
+def _keeper(settings: Settings, client: KubeClient, operator: Operator) -> CertificateKeeper | None:
+    """Return what keeps the webhook's certificates; None where they come from elsewhere."""
+    if settings.webhook_certificates != "self":
+        return None
+    namespace = settings.webhook_secret_namespace or settings.lease_namespace
+    service = f"{settings.webhook_service}.{namespace}.svc"
+    names = (service, f"{service}.{settings.cluster_domain}", *settings.webhook_names)
+    name, _, uid = settings.webhook_secret_owner.partition("/")
+    objects = CertificateObjects(
+        client,
+        CertificateNames(namespace, settings.webhook_secret_name, settings.webhook_configuration),
+        on_change=lambda: keeper.wake(),
+        owner=Owner(name, uid) if uid else None,
+    )
+    lives = CertificateSettings(
+        names,
+        leaf_life=timedelta(seconds=settings.webhook_leaf_seconds),
+        authority_life=timedelta(seconds=settings.webhook_authority_seconds),
+        settle=timedelta(seconds=settings.webhook_settle_seconds),
+    )
+    keeper = CertificateKeeper(objects, lambda: operator.is_leader, lives)
+    return keeper
 
 
 def _add_metrics(operator: Operator) -> None:
@@ -158,6 +209,11 @@ def _add_metrics(operator: Operator) -> None:
     }
     for name, (text, read) in gauges.items():
         Gauge(name, text, registry=registry).set_function(read)
+    if operator.certificates is not None:
+        text = "When leaf or authority expires, seconds since 1970; NaN while this process has not led."
+        expiry = Gauge("aigateway_kept_certificate_not_after_timestamp_seconds", text, ["certificate"], registry=registry)
+        expiry.labels("leaf").set_function(partial(operator.certificates.expiry, "leaf"))
+        expiry.labels("authority").set_function(partial(operator.certificates.expiry, "authority"))
     rounds = Gauge("aigateway_rounds", "Rounds since start, by outcome.", ["outcome"], registry=registry)
     for outcome in ("changed", "unchanged", "conflict", "error", "fault"):
         rounds.labels(outcome).set_function(partial(_count, controller.rounds, outcome))

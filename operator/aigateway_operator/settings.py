@@ -5,12 +5,15 @@ A leaf: `main` reads it and hands out its parts; no other room imports it. Print
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network, ip_network
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+_HOST_NAME: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 
 
 class Settings(BaseSettings):
@@ -60,15 +63,54 @@ class Settings(BaseSettings):
     """CA bundle (PEM) that signs the API server's client certificate. Default: none is asked for; anyone may post reviews."""
     webhook_drain_seconds: Annotated[float, Field(ge=0, le=60)] = 5.0
     """Seconds for which a stopping webhook goes on answering, until no Service sends it reviews any more."""
+    webhook_certificates: Literal["self", "files", "off"] = "self"
+    """self: the leader keeps the webhook's certificate in a Secret; files: it is mounted, as by cert-manager; off: neither."""
+    webhook_secret_namespace: str = ""
+    """Namespace of that Secret, and of the webhook's Service. Default: that of the Lease."""
+    webhook_secret_name: str = "aigateway-webhook-certificates"
+    """Name of that Secret."""
+    webhook_secret_owner: Annotated[str, Field(pattern=r"^([a-z0-9.-]+/[0-9a-f-]{36})?$")] = ""
+    """Deployment with which that Secret goes when it is deleted, as name/uid. Default: none, the Secret stays."""
+    webhook_configuration: str = "aigateway-operator"
+    """ValidatingWebhookConfiguration whose caBundle the leader fills in."""
+    webhook_service: str = "aigateway-webhook"
+    """Service of the webhook: the certificate is for <service>.<namespace>.svc."""
+    webhook_names: Annotated[tuple[str, ...], NoDecode] = ()
+    """Further DNS names and addresses the certificate is for, where API servers call the webhook by URL. Default: none."""
+    webhook_leaf_seconds: Annotated[int, Field(ge=3)] = 604_800
+    """Life of the serving certificate, renewed at two thirds. Default: 7 days."""
+    webhook_authority_seconds: Annotated[int, Field(ge=9)] = 31_536_000
+    """Life of the certificate authority, renewed at two thirds; at least 3 times leaf and settle together. Default: 1 year."""
+    webhook_settle_seconds: Annotated[int, Field(ge=1)] = 300
+    """Seconds for which a new authority is in caBundle before it signs; more than API servers lag. Default: 5 minutes."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Lowest level of the operator's own log."""
     log_format: Literal["json", "text"] = "text"
     """json for machines, text for people."""
 
-    @field_validator("namespaces", mode="before")
+    @field_validator("namespaces", "webhook_names", mode="before")
     @classmethod
-    def _split_namespaces(cls, value: Any) -> Any:
+    def _split_names(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("webhook_names")
+    @classmethod
+    def _check_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if not _HOST_NAME.fullmatch(name):
+                ip_address(name)  # raises ValueError that names it
+        return names
+
+    @field_validator("webhook_settle_seconds")
+    @classmethod
+    def _check_lives(cls, settle: int, info: ValidationInfo) -> int:
+        leaf, authority = (info.data.get(f"webhook_{name}_seconds") for name in ("leaf", "authority"))
+        if leaf is not None and authority is not None and authority < 3 * (leaf + settle):
+            raise ValueError(
+                f"three times leaf and settle, 3 * ({leaf} + {settle}), must not exceed AIGATEWAY_WEBHOOK_AUTHORITY_SECONDS, "
+                f"{authority}: an authority is renewed in the last third of its life"
+            )
+        return settle
 
     @field_validator("allow_addresses", mode="before")
     @classmethod

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-NAMES: Final = ("quickstart", "concepts", "status", "troubleshooting", "operations", "architecture")
+NAMES: Final = ("quickstart", "concepts", "status", "troubleshooting", "operations", "admission", "architecture")
 PAGES: Final = (
     ROOT / "README.md",
     *(ROOT / "docs" / f"{name}.md" for name in NAMES),

@@ -65,6 +65,11 @@ def test_operator_is_refused_nothing_that_it_asks_for(plane: ControlPlane, opera
         "delete leases.coordination.k8s.io -n aigateway-system",
         "list events.events.k8s.io -A",
         "deletecollection secrets -A",
+        "create validatingwebhookconfigurations.admissionregistration.k8s.io",
+        "update validatingwebhookconfigurations.admissionregistration.k8s.io/aigateway-operator",
+        "delete validatingwebhookconfigurations.admissionregistration.k8s.io/aigateway-operator",
+        "patch validatingwebhookconfigurations.admissionregistration.k8s.io/another",
+        "list validatingwebhookconfigurations.admissionregistration.k8s.io",
     ],
 )
 def test_operator_may_do_nothing_beyond_its_work(plane: ControlPlane, asked: str) -> None:
@@ -72,3 +77,22 @@ def test_operator_may_do_nothing_beyond_its_work(plane: ControlPlane, asked: str
     plane.kubectl("apply", "-f", MANIFESTS, check=True)
     answer = plane.kubectl("auth", "can-i", *asked.split(), f"--as={USER}")
     assert answer.stdout.strip() == "no", answer.stdout + answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered"),
+    [
+        ("watch secrets/aigateway-webhook-certificates -n aigateway-system", "yes"),
+        ("get secrets/another -n aigateway-system", "no"),
+        ("list secrets -n aigateway-system", "no"),
+        ("update secrets/aigateway-webhook-certificates -n aigateway-system", "no"),
+        ("get virtualmodels.ai-gateway.io -A", "no"),
+        ("get secrets/aigateway-webhook-certificates -n default", "no"),
+    ],
+)
+def test_webhook_may_read_its_certificate_and_nothing_else(plane: ControlPlane, asked: str, answered: str) -> None:
+    """A replica that is taken over gives away one key."""
+    plane.kubectl("apply", "-f", MANIFESTS, check=True)
+    user = "system:serviceaccount:aigateway-system:aigateway-webhook"
+    answer = plane.kubectl("auth", "can-i", *asked.split(), f"--as={user}")
+    assert answer.stdout.strip() == answered, answer.stdout + answer.stderr

@@ -82,9 +82,7 @@ def test_standard_operator_module_wins_with_the_root_on_the_path() -> None:
 
 def test_every_package_is_typed() -> None:
     """py.typed is there for each package that the wheel holds, or users' type checkers see nothing."""
-    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"][
-        "packages"
-    ]
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     assert packages
     assert [package for package in packages if not (ROOT / package / "py.typed").is_file()] == []
 

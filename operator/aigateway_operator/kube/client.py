@@ -30,6 +30,7 @@ INACTIVITY_SECONDS: Final = 70.0
 """A watch without any line for this long is dead: bookmarks come about every minute."""
 PAGE_SIZE: Final = 500
 MERGE_PATCH: Final = "application/merge-patch+json"
+JSON_PATCH: Final = "application/json-patch+json"
 APPLY_PATCH: Final = "application/apply-patch+yaml"
 
 _LIST_ATTEMPTS: Final = 3
@@ -117,13 +118,13 @@ class KubeClient:
         resource: Resource,
         namespace: str,
         name: str,
-        body: JsonObject,
+        body: JsonObject | list[JsonObject],
         *,
         content_type: str = MERGE_PATCH,
         subresource: str | None = None,
         field_manager: str | None = None,
     ) -> JsonObject:
-        """Patch. Raises Conflict if `body` names a resourceVersion that is not the current one."""
+        """Patch; `body` is a list for JSON_PATCH. Raises Conflict if it names a resourceVersion that is not the current one."""
         query = {} if field_manager is None else {"fieldManager": field_manager}
         path = resource.object_path(namespace, name, subresource)
         return await self._write("PATCH", path, body, content_type=content_type, query=query)
@@ -250,7 +251,7 @@ class KubeClient:
         self,
         method: str,
         path: str,
-        body: JsonObject,
+        body: JsonObject | list[JsonObject],
         *,
         content_type: str = "application/json",
         query: dict[str, str] | None = None,

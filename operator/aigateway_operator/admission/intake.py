@@ -1,0 +1,80 @@
+"""How much the server takes in at a time: bytes of bodies that may be in memory at once, and who waits for how long.
+
+Every request is charged its declared length, at least `LEAST_BYTES`, so one number bounds both memory and the number of
+requests at work. Who finds no room waits in turn, briefly; beyond that the server says 503 at once, which the API server
+reports as a failed call (and under failurePolicy Fail as a refusal). Called by `server`; knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+LEAST_BYTES: Final = 64 * 1024
+
+
+class Busy(Exception):
+    """There is no room, and waiting would take too long."""
+
+
+@dataclass(slots=True)
+class Intake:
+    """A budget of bytes, shared in order of arrival. Used in one event loop only."""
+
+    total_bytes: int = 32 * 1024 * 1024
+    """Bytes of bodies at once; more than the largest single body."""
+    most_waiting: int = 256
+    """Requests that may wait."""
+    wait_seconds: float = 2.0
+    """How long one waits at most; less than the webhook's timeoutSeconds, so that the caller hears why."""
+    used_bytes: int = field(default=0, init=False)
+    _waiting: deque[tuple[int, asyncio.Future[None]]] = field(default_factory=deque, init=False)
+
+    @property
+    def waiting(self) -> int:
+        """How many wait now."""
+        return len(self._waiting)
+
+    @asynccontextmanager
+    async def room_for(self, length: int) -> AsyncIterator[None]:
+        """Hold room for `length` bytes. Raises Busy if there is none in time."""
+        charge = max(length, LEAST_BYTES)
+        if self._waiting or self.used_bytes + charge > self.total_bytes:
+            await self._wait(charge)
+        else:
+            self.used_bytes += charge
+        try:
+            yield
+        finally:
+            self.used_bytes -= charge
+            self._wake()
+
+    async def _wait(self, charge: int) -> None:
+        if len(self._waiting) >= self.most_waiting:
+            raise Busy
+        ticket = (charge, asyncio.get_running_loop().create_future())
+        self._waiting.append(ticket)
+        try:
+            async with asyncio.timeout(self.wait_seconds):
+                await ticket[1]
+        except BaseException as error:
+            if ticket in self._waiting:
+                self._waiting.remove(ticket)
+            if not ticket[1].cancelled():  # the room was given in the moment in which it was given up
+                self.used_bytes -= charge
+            self._wake()
+            if isinstance(error, TimeoutError):
+                raise Busy from None
+            raise
+
+    def _wake(self) -> None:
+        """Give room to those who wait, in order; whoever gets it has been charged already."""
+        while self._waiting and self.used_bytes + self._waiting[0][0] <= self.total_bytes:
+            charge, future = self._waiting.popleft()
+            if not future.done():
+                self.used_bytes += charge
+                future.set_result(None)
