@@ -43,8 +43,8 @@ ACTS: Final[tuple[Callable[[Show], None], ...]] = (
     acts_edits.delete_gateway,
 )
 NOT_YET: Final = (
-    "Not shown, because not there yet: pods that take documents up and prove it (Propagated), the admission webhook, "
-    "datastore health (DatastoresReady), a gateway that answers calls. Docs: README.md, section Status."
+    "Not shown here: the admission webhook (docs/admission.md). Not there yet: pods that take documents up and prove it "
+    "(Propagated), datastore health (DatastoresReady), a gateway that answers calls. Docs: README.md, section Status."
 )
 _TOKEN_SECONDS: Final = 3600
 _KEPT_TOKEN_SECONDS: Final = 7 * 24 * 3600
