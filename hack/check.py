@@ -68,7 +68,8 @@ def whole_run() -> list[Step]:
         _pytest(
             "server tests",
             "servers",
-            ["tests", *everything_else, "-n", WORKERS],
+            # worksteal: the two outages of two minutes would otherwise be one worker's last, one after the other.
+            ["tests", *everything_else, "-n", WORKERS, "--dist", "worksteal"],
             after=("venv", "servers"),
             # They time what they see: nothing else may compute beside them.
             once_ended=("ruff", "format", "mypy", "imports", "generated", "unit tests"),
