@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -11,6 +12,7 @@ from aigateway_operator.api.meta import ObjectKey
 from aigateway_operator.kube.resources import GATEWAY_CONFIGS, VIRTUAL_MODELS, Resource
 from aigateway_operator.main import Operator
 from aigateway_operator.plan.snapshot import Stored
+from aigateway_operator.reconcile.queue import QUIET_SECONDS
 from tests.apiserver.conftest import StartOperator
 from tests.apiserver.world import World, gateway_config, secret, virtual_model, without_status
 from tests.eventually import eventually
@@ -114,16 +116,23 @@ def _rounds(operator: InProcess) -> None:
 
 
 def test_requests_in_a_burst_stay_in_the_budget(world: World, operator: InProcess) -> None:
-    """200 models created by 8 clients: one status write each, and a fraction of that in writes of the ConfigMap."""
+    """200 models created by 8 clients: one status write each, and of the ConfigMap no more than quiet times fit into the burst.
+
+    A round waits for a quiet time, so that a machine that takes longer for the burst may write more often.
+    """
     world.create(secret(), gateway_config())
     _settle(world, operator)
     mark = world.plane.audit_mark()
     names = [f"model-{number:03d}" for number in range(200)]
+    started = time.monotonic()
     with ThreadPoolExecutor(8) as clients:
         list(clients.map(lambda name: world.create(virtual_model(name)), names))
+    quiet_times = int((time.monotonic() - started) / QUIET_SECONDS)
     world.wait_ready(*names, within_seconds=20)
     eventually(operator.assert_idle, within_seconds=5)
     writes = [record.resource for record in world.writes_since(mark)]
     assert writes.count("virtualmodels/status") == 200
-    assert writes.count("configmaps") <= 40
-    assert len(writes) <= 260
+    rounds = min(quiet_times + 2, 100)  # the first at once, the last after the burst
+    assert writes.count("configmaps") <= rounds
+    # One write of the credentials Secret beside each ConfigMap at the most, and the gateway's status once a second.
+    assert len(writes) <= 200 + 2 * rounds + 5
