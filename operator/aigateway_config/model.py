@@ -1,0 +1,122 @@
+"""A virtual model and its backends as a gateway uses them: frozen, small, with credentials in place.
+
+Made by the state machine from verified documents; no I/O, no parsing. A model that is the same in two configurations is the
+same object, so that comparing configurations is cheap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from types import MappingProxyType
+from typing import Final
+
+from pydantic import JsonValue, SecretStr
+from pydantic_core import to_json
+
+from aigateway_config import documents
+
+_EMPTY: Final[Mapping[str, JsonValue]] = MappingProxyType({})
+_FIXED: Final = frozenset(documents.VirtualModelEntry.model_fields)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Backend:
+    """One upstream of a model."""
+
+    name: str
+    """Name of the backend inside the model."""
+    model: str
+    """Name of the model as the upstream knows it."""
+    base_url: str
+    """OpenAI-compatible base URL: the backend's own or, where it names none, the model's."""
+    api_key_ref: str | None
+    """Credentials file of the key; None: send no Authorization header."""
+    api_key: SecretStr | None = field(repr=False)
+    """Key to present; None with an `api_key_ref`: the Secret is missing, answer 503."""
+    parameters: Mapping[str, JsonValue] = field(repr=False)
+    """Request defaults to merge in. Read only: copy before changing."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """One virtual model. Compare by identity: unchanged between two configurations, it is the same object."""
+
+    name: str
+    """Public name."""
+    use: bool
+    """False: switched off; callers get 404 model_not_found."""
+    current: str
+    """Name of the live backend."""
+    base_url: str | None
+    """Base URL as the document gives it for backends that name none."""
+    proxy_key_ref: str
+    """Credentials file of the key callers must present."""
+    proxy_key: SecretStr | None = field(repr=False)
+    """Key callers must present; None: the Secret is missing, answer 401."""
+    backends: Mapping[str, Backend] = field(repr=False)
+    """Backends by name. Read only."""
+    fingerprint: bytes = field(repr=False)
+    """Stands for the entry in the document, credentials aside."""
+
+    @property
+    def live(self) -> Backend:
+        """The backend that `current` names."""
+        return self.backends[self.current]
+
+    def refs(self) -> set[str]:
+        """Return the credentials files that the model names."""
+        return {self.proxy_key_ref, *(backend.api_key_ref for backend in self.backends.values() if backend.api_key_ref)}
+
+    def bound(self, secrets: Mapping[str, SecretStr]) -> Model:
+        """Return the model with the credentials of now; itself when none of them differs."""
+        proxy_key = secrets.get(self.proxy_key_ref)
+        keys = {
+            name: secrets.get(backend.api_key_ref) if backend.api_key_ref else None for name, backend in self.backends.items()
+        }
+        if proxy_key is self.proxy_key and all(keys[name] is backend.api_key for name, backend in self.backends.items()):
+            return self
+        backends = {name: replace(backend, api_key=keys[name]) for name, backend in self.backends.items()}
+        return replace(self, proxy_key=proxy_key, backends=MappingProxyType(backends))
+
+
+def parse_models(entries: Mapping[str, JsonValue], known: Mapping[str, Model]) -> dict[str, Model]:
+    """Return the models of a document by name, those of `known` that are the same as they are.
+
+    Credentials of new ones are not in place yet. Raises pydantic.ValidationError for an entry that is none.
+    """
+    texts: dict[str, str] = {}
+    return {name: _parse_model(name, entry, known.get(name), texts) for name, entry in entries.items()}
+
+
+def _parse_model(name: str, entry: JsonValue, known: Model | None, texts: dict[str, str]) -> Model:
+    fingerprint = blake2b(to_json(entry), digest_size=16).digest()
+    if known is not None and known.fingerprint == fingerprint:
+        return known
+    # A later minor may add fixed keys; a backend is a mapping, so anything else beside the keys of today is one of those.
+    if isinstance(entry, dict):
+        entry = {key: value for key, value in entry.items() if key in _FIXED or isinstance(value, dict)}
+    parsed = documents.VirtualModelEntry.model_validate(entry)
+    one = texts.setdefault  # many models name the same upstreams: keep each text once
+    backends = {
+        one(key, key): Backend(
+            name=one(key, key),
+            model=one(backend.model, backend.model),
+            base_url=one(backend.base_url, backend.base_url),
+            api_key_ref=None if backend.api_key_ref is None else one(backend.api_key_ref, backend.api_key_ref),
+            api_key=None,
+            parameters=MappingProxyType(backend.parameters) if backend.parameters else _EMPTY,
+        )
+        for key, backend in parsed.backends.items()
+    }
+    return Model(
+        name=name,
+        use=parsed.use,
+        current=one(parsed.current, parsed.current),
+        base_url=None if parsed.base_url is None else one(parsed.base_url, parsed.base_url),
+        proxy_key_ref=one(parsed.proxy_key_ref, parsed.proxy_key_ref),
+        proxy_key=None,
+        backends=MappingProxyType(backends),
+        fingerprint=fingerprint,
+    )

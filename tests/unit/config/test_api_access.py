@@ -1,0 +1,266 @@
+"""How a pod finds the API server, and an API server that talks nonsense."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from aigateway_config import api_access
+from aigateway_config.api_access import ApiAccess
+from aigateway_config.api_watch import ApiWatch, files_of
+from aigateway_config.errors import SourceFault
+from aigateway_config.source import MemoryReading, Reading
+from aigateway_operator.api.meta import GATEWAY_LABEL
+from aigateway_operator.plan.names import config_map_name
+from tests.eventually import eventually_async
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+GOOD_LIST = {
+    "metadata": {"resourceVersion": "5"},
+    "items": [{"metadata": {"name": "main-config", "resourceVersion": "4"}, "data": {"config.yml": "1"}}],
+}
+
+
+def event(version: int, text: str) -> bytes:
+    """A MODIFIED event of main-config."""
+    obj = {"metadata": {"name": "main-config", "resourceVersion": str(version)}, "data": {"config.yml": text}}
+    return json.dumps({"type": "MODIFIED", "object": obj}).encode() + b"\n"
+
+
+@asynccontextmanager
+async def api_server(lists: Handler, watches: Handler) -> AsyncIterator[ApiAccess]:
+    """A server that answers lists and watches as told."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return await (watches if "watch" in request.query else lists)(request)
+
+    app = web.Application()
+    app.router.add_get("/api/v1/namespaces/ai/configmaps", handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield ApiAccess(f"http://127.0.0.1:{runner.addresses[0][1]}", "ai", token="canary-token")
+    finally:
+        await runner.cleanup()
+
+
+async def good_list(_request: web.Request) -> web.StreamResponse:
+    """A list of one ConfigMap."""
+    return web.json_response(GOOD_LIST)
+
+
+async def silence(_request: web.Request) -> web.StreamResponse:
+    """A watch without any event."""
+    await asyncio.sleep(60)
+    return web.Response()
+
+
+async def expect(source: ApiWatch, files: dict[str, bytes], within_seconds: float = 5) -> None:
+    """Run the source until it offers exactly these files."""
+    offered: list[dict[str, bytes]] = []
+
+    async def offer(reading: Reading) -> None:
+        assert isinstance(reading, MemoryReading)
+        offered.append(dict(reading.files))
+
+    task = asyncio.create_task(source.run(offer))
+    try:
+
+        async def check() -> None:
+            assert not task.done(), task
+            assert offered
+            assert offered[-1] == files
+
+        await eventually_async(check, within_seconds=within_seconds, every_seconds=0.01)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def test_a_pod_without_a_service_account_is_told_what_to_do(tmp_path: Path) -> None:
+    """The remedy is in the text, whichever half is missing."""
+    with pytest.raises(SourceFault, match="automountServiceAccountToken"):
+        ApiAccess.in_cluster(tmp_path, {"KUBERNETES_SERVICE_HOST": "10.0.0.1"})
+    (tmp_path / "namespace").write_text("ai\n")
+    with pytest.raises(SourceFault, match="KUBERNETES_SERVICE_HOST is not set"):
+        ApiAccess.in_cluster(tmp_path, {})
+
+
+def test_a_pod_finds_server_namespace_token_and_ca(tmp_path: Path) -> None:
+    """IPv6 addresses stand in brackets; the token is read when it is used."""
+    (tmp_path / "namespace").write_text("ai\n")
+    access = ApiAccess.in_cluster(tmp_path, {"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "6443"})
+    assert (access.server, access.namespace, access.ca_file) == ("https://[fd00::1]:6443", "ai", tmp_path / "ca.crt")
+    for token in ("one", "two"):
+        (tmp_path / "token").write_text(f"{token}\n")
+        assert access.headers()["Authorization"] == f"Bearer {token}"
+
+
+def test_a_token_shows_in_no_repr() -> None:
+    """Access objects end up in logs."""
+    assert "canary" not in repr(ApiAccess("https://x", "ai", token="canary"))
+
+
+@pytest.mark.parametrize("shard", [None, 0, 7, 63])
+def test_names_of_config_maps_are_those_that_the_operator_gives(shard: int | None) -> None:
+    """And a name that merely begins like one of ours brings nothing."""
+    name = config_map_name("main", shard)
+    assert len(files_of("main", name)) == 2
+    assert files_of("main", f"{name}-x") == files_of("mai", name) == files_of("main", f"x{name}") == ()
+    assert api_watch_label() == GATEWAY_LABEL
+
+
+def api_watch_label() -> str:
+    """The label that the source selects by."""
+    from aigateway_config.api_watch import GATEWAY_LABEL as SELECTED
+
+    return SELECTED
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [b"", b"not json", b"[]", b"{}", b'{"items":[]}', b'{"metadata":{"resourceVersion":"1"},"items":[{}]}', b'{"items":7}'],
+)
+async def test_a_list_that_makes_no_sense_is_asked_for_again(nonsense: bytes) -> None:
+    """A proxy's page, a body cut short: nothing ends, and the next good answer counts."""
+    asked = 0
+
+    async def lists(request: web.Request) -> web.StreamResponse:
+        nonlocal asked
+        asked += 1
+        return web.Response(body=nonsense) if asked < 3 else await good_list(request)
+
+    async with api_server(lists, silence) as access:
+        await expect(ApiWatch("main", access=access), {"config.yml": b"1"})
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b"not json\n",
+        b"[]\n",
+        b'{"type":"MODIFIED"}\n',
+        b'{"type":"ERROR","object":{"code":410}}\n',
+        b'{"type":"X","object":{}}\n',
+    ],
+)
+async def test_an_event_that_makes_no_sense_leads_to_a_new_list(nonsense: bytes) -> None:
+    """What comes after it in the same packet is not trusted either."""
+    lists = watches = 0
+
+    async def count_lists(request: web.Request) -> web.StreamResponse:
+        nonlocal lists
+        lists += 1
+        return await good_list(request)
+
+    async def speak(request: web.Request) -> web.StreamResponse:
+        nonlocal watches
+        watches += 1
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(nonsense + event(9, "bad") if watches == 1 else event(6, "2"))
+        return await silence(request)
+
+    async with api_server(count_lists, speak) as access:
+        await expect(ApiWatch("main", access=access), {"config.yml": b"2"})
+    assert lists == 2
+
+
+async def test_events_cut_into_pieces_are_put_together_and_half_ones_dropped() -> None:
+    """A connection that breaks off inside an event tells nothing of it; the next watch begins before it."""
+    versions: list[str] = []
+
+    async def speak(request: web.Request) -> web.StreamResponse:
+        versions.append(request.query["resourceVersion"])
+        response = web.StreamResponse()
+        await response.prepare(request)
+        whole = event(6, "2")
+        if len(versions) == 1:
+            for start in range(0, len(whole), 7):
+                await response.write(whole[start : start + 7])
+            await response.write(event(7, "lost")[:-5])
+            await asyncio.sleep(0.05)
+            return response
+        await response.write(event(8, "3"))
+        return await silence(request)
+
+    async with api_server(good_list, speak) as access:
+        await expect(ApiWatch("main", access=access), {"config.yml": b"3"})
+    assert versions[:2] == ["5", "6"]
+
+
+async def test_an_endless_line_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory stays bounded whatever the other side sends."""
+    monkeypatch.setattr(api_access, "MAX_LINE_BYTES", 100_000)
+    watches = 0
+
+    async def speak(request: web.Request) -> web.StreamResponse:
+        nonlocal watches
+        watches += 1
+        response = web.StreamResponse()
+        await response.prepare(request)
+        if watches > 1:
+            await response.write(event(6, "2"))
+            return await silence(request)
+        while True:
+            await response.write(b"x" * 65536)
+
+    async with api_server(good_list, speak) as access:
+        await expect(ApiWatch("main", access=access), {"config.yml": b"2"})
+
+
+async def test_a_watch_that_falls_silent_is_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bookmarks come every minute; a connection without a byte for longer is dead."""
+    monkeypatch.setattr(api_access, "INACTIVITY_SECONDS", 0.2)
+    watches = 0
+
+    async def speak(request: web.Request) -> web.StreamResponse:
+        nonlocal watches
+        watches += 1
+        response = web.StreamResponse()
+        await response.prepare(request)
+        if watches > 1:
+            await response.write(event(6, "2"))
+        return await silence(request)
+
+    async with api_server(good_list, speak) as access:
+        await expect(ApiWatch("main", access=access), {"config.yml": b"2"})
+
+
+async def test_a_redirect_is_not_followed(caplog: pytest.LogCaptureFixture) -> None:
+    """The token goes nowhere else."""
+    elsewhere = 0
+
+    async def redirect(request: web.Request) -> web.StreamResponse:
+        nonlocal elsewhere
+        if "elsewhere" in request.query:
+            elsewhere += 1
+        raise web.HTTPFound(f"{request.path}?elsewhere=1")
+
+    async with api_server(redirect, silence) as access:
+        with pytest.raises(AssertionError):
+            await expect(ApiWatch("main", access=access), {"config.yml": b"1"}, within_seconds=0.5)
+    assert elsewhere == 0
+    assert "answered 302" in caplog.text
+    assert "canary-token" not in caplog.text
+
+
+async def test_a_server_that_asks_for_patience_gets_it() -> None:
+    """Retry-After is honoured."""
+    times: list[float] = []
+
+    async def busy(request: web.Request) -> web.StreamResponse:
+        times.append(asyncio.get_running_loop().time())
+        return web.Response(status=429, headers={"Retry-After": "1"}) if len(times) == 1 else await good_list(request)
+
+    async with api_server(busy, silence) as access:
+        await expect(ApiWatch("main", access=access), {"config.yml": b"1"})
+    assert times[1] - times[0] > 0.95

@@ -1,0 +1,80 @@
+"""A plain `config.yml` without manifest: what it becomes, that it is followed, and that rubbish costs nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from aigateway_config import ConfigReader, NotReady, PlainFile
+from aigateway_config.plain import as_documents
+from aigateway_operator.api.gatewayconfig import GatewayConfigSpec
+from aigateway_operator.render.files import render_config
+from aigateway_operator.render.settings import render_settings
+from tests.eventually import eventually_async
+
+PLAIN = Path(__file__).resolve().parents[2] / "data" / "config.yml"
+
+
+async def test_a_plain_file_is_read_with_its_secrets() -> None:
+    """The repository's own example: models, keys, passwords, parameters beside a backend's keys."""
+    async with ConfigReader([PlainFile(PLAIN)]) as reader:
+        configuration = await reader.wait_ready(5)
+    plain = yaml.safe_load(PLAIN.read_text())
+    assert set(configuration.models) == set(plain["ai-gateway"]["virtual_models"])
+    resolved: Any = configuration.resolved()
+    for name, entry in plain["ai-gateway"]["virtual_models"].items():
+        assert resolved["ai-gateway"]["virtual_models"][name] == entry
+    assert resolved["storage"]["mongodb"]["password"] == plain["storage"]["mongodb"]["password"]
+    assert resolved["app"] == plain["app"]
+
+
+async def test_a_plain_file_is_followed_and_rubbish_keeps_the_last_good(tmp_path: Path) -> None:
+    """Saved by an editor, half saved, deleted, saved again."""
+    path = tmp_path / "config.yml"
+    path.write_text("ai-gateway: {virtual_models: {}}\napp: {port: 1}\n")
+    async with ConfigReader([PlainFile(path, poll_seconds=0.2)]) as reader:
+        await reader.wait_ready(5)
+        for content, port in (("app: {port: 2}", 2), ("app: {port: [", 2), ("app: 7", 2), ("", 2), ("app: {port: 3}", 3)):
+            judged = asyncio.Event()
+            unwatch = reader.watch(judged.set)
+            path.write_text(content)
+            await asyncio.wait_for(judged.wait(), 5)
+            unwatch()
+
+            async def serves(port: int = port) -> None:
+                assert reader.current is not None
+                assert reader.current.app.port == port, reader.error
+
+            await eventually_async(serves, within_seconds=5)
+        path.unlink()
+
+        async def says_so() -> None:
+            assert "config.yml" in str(reader.error)
+
+        await eventually_async(says_so, within_seconds=5)
+        assert reader.current is not None
+        assert reader.current.app.port == 3
+
+
+async def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """No traceback, no wait for ever."""
+    async with ConfigReader([PlainFile(tmp_path / "config.yml")]) as reader:
+        with pytest.raises(NotReady, match=r"config\.yml"):
+            await reader.wait_ready(0.3)
+
+
+def test_defaults_are_those_of_the_resource() -> None:
+    """What an empty file becomes is what the operator renders of an empty GatewayConfig: two places, one meaning."""
+    rendered = json.loads(render_config(render_settings(GatewayConfigSpec()), []).content)
+    assert as_documents({}, {}) == rendered
+    stores: Any = {"mongodb": {"host": "m"}, "redis": {"host": "r"}, "qdrant": {"host": "q"}}
+    spec = GatewayConfigSpec.model_validate({"storage": stores})
+    assert (
+        as_documents({"storage": stores}, {})["storage"]
+        == json.loads(render_config(render_settings(spec), []).content)["storage"]
+    )
