@@ -1,7 +1,8 @@
 """Configure loguru and route standard `logging` into it. Called once, by the composition root of a process.
 
 Two formats: JSON lines for machines, and text for people (`TIME [LEVEL] [source] message | {fields}`), with colour only on a
-terminal. Messages are passed as arguments, never formatted again, so that braces in them are harmless.
+terminal. Messages are passed as arguments, never formatted again, so that braces in them are harmless. `dual` adds files
+and MongoDB.
 """
 
 from __future__ import annotations
@@ -11,16 +12,16 @@ import logging
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from loguru import logger
 
+from aigateway_logs.records import Origin, SystemRecord
 from aigateway_logs.redaction import redact, redact_fields
+from aigateway_logs.settings import LogFormat
 
 if TYPE_CHECKING:
     from loguru import Message, Record
-
-LogFormat = Literal["json", "text"]
 
 LIBRARY_LEVELS: Final[Mapping[str, int]] = {
     "kopf": logging.WARNING,
@@ -46,7 +47,16 @@ class InterceptHandler(logging.Handler):
         reference = getattr(record, "k8s_ref", None)
         if isinstance(reference, Mapping):
             fields.update({name: reference.get(name) for name in ("kind", "namespace", "name")})
-        logger.bind(**fields).opt(exception=record.exc_info).log(level, "{}", _message(record))
+
+        def place(made: Record) -> None:
+            made["name"], made["module"], made["function"], made["line"] = (
+                record.name,
+                record.module,
+                record.funcName,
+                record.lineno,
+            )
+
+        logger.bind(**fields).patch(place).opt(exception=record.exc_info).log(level, "{}", _message(record))
 
 
 def _message(record: logging.LogRecord) -> str:
@@ -78,19 +88,47 @@ class StreamSink:
             self._stream.flush()
 
 
-def configure(level: str = "INFO", log_format: LogFormat = "text", stream: TextIO | None = None) -> None:
-    """Send everything at `level` and above to `stream` (None: standard error); replaces what was configured before."""
+def configure(
+    level: str = "INFO", log_format: LogFormat = "text", stream: TextIO | None = None, lowest: str | None = None
+) -> None:
+    """Send everything at `level` and above to `stream` (None: standard error); replaces what was configured before.
+
+    `lowest` is the level down to which standard `logging` is passed on, for sinks that are added later; None: `level`.
+    """
     logger.remove()
     logger.add(StreamSink(stream or sys.stderr, log_format), level=level, format="{message}", backtrace=False, diagnose=False)
     root = logging.getLogger()
     root.handlers = [InterceptHandler()]
-    root.setLevel(level)
-    for name, lowest in LIBRARY_LEVELS.items():
-        logging.getLogger(name).setLevel(max(lowest, logging.getLevelName(level)))
+    root.setLevel(lowest or level)
+    for name, quietest in LIBRARY_LEVELS.items():
+        logging.getLogger(name).setLevel(max(quietest, logging.getLevelName(lowest or level)))
+
+
+def system_record(record: Record) -> SystemRecord:
+    """Return what loguru made as a record of the system stream: known fields in their places, all others as metadata."""
+    extra = dict(record["extra"])
+    trace = _traceback(record)
+    known = {name: _optional(extra.pop(name, None)) for name in ("source", "component", "event_type", "trace_id")}
+    origin = Origin(record["name"], record["module"], record["function"], record["line"])
+    return SystemRecord(
+        record["message"],
+        record["level"].name,
+        known["source"] or record["name"] or "system",
+        known["component"],
+        known["event_type"],
+        extra if trace is None else extra | {"traceback": trace},
+        known["trace_id"],
+        record["time"],
+        origin,
+    )
+
+
+def _optional(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
 def _fields(record: Record) -> dict[str, Any]:
-    return redact_fields({name: value for name, value in record["extra"].items() if name != "source"})
+    return redact_fields({name: value for name, value in record["extra"].items() if name not in {"source", "_report"}})
 
 
 def _source(record: Record) -> str:
