@@ -19,8 +19,12 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 OLDEST_PYTHON: Final = "3.11"
-FILES: Final[dict[str, tuple[str, ...]]] = {"runtime": ("operator",), "dev": ("operator", "dev")}
-"""File name without suffix -> extras whose needs, beside the base, it pins. In order: `dev` agrees with `runtime`."""
+FILES: Final[dict[str, tuple[str, ...]]] = {
+    "runtime": ("operator",),
+    "gateway": ("gateway",),
+    "dev": ("operator", "gateway", "dev"),
+}
+"""File name without suffix -> extras whose needs, beside the base, it pins. In order: each agrees with those before it."""
 
 
 def inputs_digest(extras: Sequence[str]) -> str:
@@ -41,8 +45,8 @@ def _compile(name: str, extras: Sequence[str], upgrade: bool) -> None:
     command += ["--python-version", OLDEST_PYTHON, "--generate-hashes", "--no-emit-index-url", "--no-emit-find-links"]
     command += [f"--extra={extra}" for extra in extras] + ["--output-file", str(draft)]
     command += ["--upgrade"] if upgrade else []
-    if name != "runtime":
-        command += ["--constraint", "requirements/runtime.txt"]
+    for earlier in list(FILES)[: list(FILES).index(name)]:
+        command += ["--constraint", f"requirements/{earlier}.txt"]
     try:
         subprocess.run(command, cwd=ROOT, check=True, timeout=600, env=_environment())
         header = (

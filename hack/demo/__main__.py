@@ -14,14 +14,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
 
 from hack.binaries import MissingBinaries, ensure
 from hack.controlplane import NEEDED, ControlPlane
-from hack.demo import acts_edits, acts_mistakes
+from hack.demo import acts_callers, acts_edits, acts_mistakes
+from hack.demo.door import NAMES
+from hack.demo.front import CALLER_KEY, LOOPBACK
 from hack.demo.screen import Screen
 from hack.demo.show import NAMESPACE, Show, revision
 from hack.operatorprocess import MANIFESTS, USER, OperatorProcess
@@ -41,11 +43,14 @@ ACTS: Final[tuple[Callable[[Show], None], ...]] = (
     acts_edits.restore_by_hand_edited,
     acts_edits.delete_model,
     acts_edits.delete_gateway,
+    acts_callers.start_gateways,
+    acts_callers.call,
+    acts_callers.flip,
+    acts_callers.refused_edit,
+    acts_callers.rotate_caller_key,
+    acts_callers.store_away,
 )
-NOT_YET: Final = (
-    "Not shown here: the admission webhook (docs/admission.md). Not there yet: pods that take documents up and prove it "
-    "(Propagated), datastore health (DatastoresReady), a gateway that answers calls. Docs: README.md, section Status."
-)
+CAUTION: Final = "The figures are of this machine, with everything on it."
 _TOKEN_SECONDS: Final = 3600
 _KEPT_TOKEN_SECONDS: Final = 7 * 24 * 3600
 _STATUS_TIMEOUT_SECONDS: Final = 30
@@ -73,14 +78,12 @@ def _run(screen: Screen, when_done: Callable[[int], None] | None = None) -> int:
     """Act on a stage of its own. `when_done` gets the exit code while everything still runs, and may stay."""
     started = time.monotonic()
     try:
-        with _stage(screen, token_seconds=_TOKEN_SECONDS if when_done is None else _KEPT_TOKEN_SECONDS) as (plane, operator):
-            show = Show(plane, operator, screen)
-            try:
-                code = _act(show, started)
-            finally:
-                show.feed.stop()
+        seconds = _TOKEN_SECONDS if when_done is None else _KEPT_TOKEN_SECONDS
+        with _stage(screen, token_seconds=seconds) as (plane, operator), ExitStack() as stack:
+            show = Show(plane, operator, screen, stack)
+            code = _act(show, started)
             if when_done is not None:
-                _say_how_to_reach(screen, plane, operator)
+                _say_how_to_reach(show)
                 when_done(code)
             return code
     except (MissingBinaries, ServerError) as error:
@@ -101,9 +104,9 @@ def _stage(screen: Screen, *, token_seconds: int) -> Iterator[tuple[ControlPlane
         screen.seen(f"Kubernetes {version} at {plane.url}, with RBAC and our CRDs", took_ms)
         screen.command("kubectl apply -f crds/")
         screen.command(f"kubectl apply -f {MANIFESTS.relative_to(ROOT)}")
-        screen.command("aigateway run")
+        screen.command("AIGATEWAY_ALLOW_ADDRESSES=127.0.0.0/8 aigateway run")
         started = time.monotonic()
-        with OperatorProcess.start(plane, token_seconds=token_seconds) as operator:
+        with OperatorProcess.start(plane, token_seconds=token_seconds, settings=LOOPBACK | NAMES) as operator:
             took_ms = (time.monotonic() - started) * 1000
             screen.seen(f"The operator runs as process {operator.process.pid} with the rights of {USER}, not as admin", took_ms)
             yield plane, operator
@@ -118,7 +121,7 @@ def _act(show: Show, started: float) -> int:
     wrong = [row.title for row in show.rows if not row.true]
     shown = f"{len(show.rows) - len(wrong)} of {len(show.rows)} were true, in {time.monotonic() - started:.0f} s."
     show.screen.say(f"{shown} <1 ms: seen before the edit's own answer had arrived.")
-    show.screen.say(NOT_YET)
+    show.screen.say(CAUTION)
     if wrong:
         show.screen.failed(f"Not true: {'; '.join(wrong)}.")
         show.screen.output(show.operator.process.log_tail().splitlines())
@@ -141,12 +144,15 @@ def _show_status(show: Show) -> None:
             raise ServerError(f"aigateway status ended with {done.returncode}: {done.stderr.strip()}")
 
 
-def _say_how_to_reach(screen: Screen, plane: ControlPlane, operator: OperatorProcess) -> None:
+def _say_how_to_reach(show: Show) -> None:
+    screen, plane, operator = show.screen, show.plane, show.operator
     screen.title("Left running, as you asked")
     screen.command(f"export KUBECONFIG={plane.kubeconfig}")
     screen.command(f"export PATH={plane.binaries['kubectl'].parent}:$PATH")
     screen.command(f"kubectl get vmodel,gwc -n {NAMESPACE}")
     screen.say(f"The operator's log: {operator.log}; its health and metrics: http://127.0.0.1:{operator.health_port}/metrics")
+    for address in show.addresses:
+        screen.command(f"curl -H 'Authorization: Bearer {CALLER_KEY}' {address}/v1/models")
     screen.say("Stop everything and remove its folder with:")
     screen.command(f"kill {os.getpid()}")
 

@@ -92,7 +92,7 @@ def fixed_structure(show: Show) -> None:
         check("Cannot delete key 'debug' from spec.app. Structure is fixed." in said, "the message is another")
         check(show.current("GatewayConfig", "main")["spec"]["app"].get("debug") is False, "the key is gone")
         show.screen.seen("Refused by the CRD itself, with the remedy.")
-        show.screen.say("A key that does not exist is added (the webhook, where it is installed, refuses this at the door):")
+        show.screen.say("A key that does not exist is added (the webhook, which comes later, would refuse this at the door):")
         before = show.current("ConfigMap", "main-config")["data"]
         edit = show.edit("GatewayConfig", "main", {"spec": {"app": {"prot": 9000}}})
         seen = show.feed.wait(

@@ -9,13 +9,15 @@ import json
 import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from hack.controlplane import ControlPlane
+from hack.demo.door import Door
 from hack.demo.feed import PATHS, Feed, FeedError, Object
+from hack.demo.front import Front
 from hack.demo.screen import Screen, duration
 from hack.operatorprocess import OperatorProcess
 from hack.process import ServerError
@@ -50,13 +52,34 @@ class Row:
 class Show:
     """What every act is handed. `rows` is the table so far."""
 
-    def __init__(self, plane: ControlPlane, operator: OperatorProcess, screen: Screen) -> None:
-        """`plane` has the CRDs and `operator` runs on it."""
+    def __init__(self, plane: ControlPlane, operator: OperatorProcess, screen: Screen, stack: ExitStack) -> None:
+        """`plane` has the CRDs and `operator` runs on it; what acts start ends with `stack`."""
         self.plane = plane
         self.operator = operator
         self.screen = screen
         self.feed = Feed(plane, NAMESPACE)
+        stack.callback(self.feed.stop)
         self.rows: list[Row] = []
+        self._stack = stack
+        self._front: Front | None = None
+
+    @property
+    def front(self) -> Front:
+        """What callers meet; started when it is first asked for."""
+        if self._front is None:
+            self._front = Front(self.plane, NAMESPACE, self._stack)
+        return self._front
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where gateway pods answer callers; [] if no act has started any."""
+        return [] if self._front is None else [f"http://{pod.ip}:8000" for pod in self._front.pods]
+
+    def open_door(self) -> Door:
+        """Start the webhook."""
+        door = Door(self.plane)
+        self._stack.callback(door.stop)
+        return door
 
     @contextmanager
     def step(self, title: str) -> Iterator[Row]:

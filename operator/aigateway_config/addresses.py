@@ -21,10 +21,11 @@ Networks = tuple[IPv4Network | IPv6Network, ...]
 
 METADATA: Final = "a cloud metadata service, which hands out credentials"
 LOOPBACK: Final = "a loopback address: the gateway pod itself"
-_LINK_LOCAL: Final = "a link-local address"
+LINK_LOCAL: Final = "a link-local address"
+UNSPECIFIED: Final = "an unspecified address"
+MULTICAST: Final = "a multicast address"
+BROADCAST: Final = "the broadcast address"
 _RESERVED: Final = "a reserved address"
-_THIS: Final = "an unspecified address"
-_MULTICAST: Final = "a multicast address"
 
 _METADATA_V4: Final = frozenset(
     IPv4Address(text)
@@ -45,9 +46,9 @@ _METADATA_V6: Final = (
     IPv6Network("fd00:42::42/128"),  # Scaleway
 )
 _REFUSED_V4: Final = (
-    (IPv4Network("0.0.0.0/8"), _THIS),
+    (IPv4Network("0.0.0.0/8"), UNSPECIFIED),
     (IPv4Network("127.0.0.0/8"), LOOPBACK),
-    (IPv4Network("169.254.0.0/16"), _LINK_LOCAL),
+    (IPv4Network("169.254.0.0/16"), LINK_LOCAL),
     (IPv4Network("100.64.0.0/10"), "a shared address of a carrier (RFC 6598)"),
     (IPv4Network("192.0.0.0/24"), _RESERVED),
     (IPv4Network("192.0.2.0/24"), "an address for documentation"),
@@ -55,16 +56,16 @@ _REFUSED_V4: Final = (
     (IPv4Network("203.0.113.0/24"), "an address for documentation"),
     (IPv4Network("192.88.99.0/24"), _RESERVED),
     (IPv4Network("198.18.0.0/15"), "an address for benchmarks"),
-    (IPv4Network("224.0.0.0/4"), _MULTICAST),
-    (IPv4Network("255.255.255.255/32"), "the broadcast address"),
+    (IPv4Network("224.0.0.0/4"), MULTICAST),
+    (IPv4Network("255.255.255.255/32"), BROADCAST),
     (IPv4Network("240.0.0.0/4"), _RESERVED),
 )
 _REFUSED_V6: Final = (
-    (IPv6Network("::/128"), _THIS),
+    (IPv6Network("::/128"), UNSPECIFIED),
     (IPv6Network("::1/128"), LOOPBACK),
-    (IPv6Network("fe80::/10"), _LINK_LOCAL),
+    (IPv6Network("fe80::/10"), LINK_LOCAL),
     (IPv6Network("fec0::/10"), "a site-local address"),
-    (IPv6Network("ff00::/8"), _MULTICAST),
+    (IPv6Network("ff00::/8"), MULTICAST),
     (IPv6Network("2001:db8::/32"), "an address for documentation"),
     (IPv6Network("3fff::/20"), "an address for documentation"),
 )
@@ -95,10 +96,10 @@ def refusal(ip: Address, allowed: Networks) -> str | None:
         return None
     if isinstance(ip, IPv4Address):
         return _refusal_v4(ip)
-    carried = list(_carried(ip))
-    if carried:
-        reasons = [refusal(inner, allowed) for inner in carried]
-        return next((f"{reason} ({inner} inside {ip})" for inner, reason in zip(carried, reasons, strict=True) if reason), None)
+    inside = list(carried(ip))
+    if inside:
+        reasons = [refusal(inner, allowed) for inner in inside]
+        return next((f"{reason} ({inner} inside {ip})" for inner, reason in zip(inside, reasons, strict=True) if reason), None)
     return _refusal_v6(ip)
 
 
@@ -112,7 +113,7 @@ def is_private_address(ip: Address) -> bool:
 
 def is_named(ip: Address, allowed: Networks) -> bool:
     """Whether `allowed` names `ip`, or an IPv4 address that `ip` carries."""
-    return any(candidate in network for candidate in (ip, *_carried(ip)) for network in allowed)
+    return any(candidate in network for candidate in (ip, *carried(ip)) for network in allowed)
 
 
 def _refusal_v4(ip: IPv4Address) -> str | None:
@@ -131,7 +132,7 @@ def _refusal_v6(ip: IPv6Address) -> str | None:
     return None if reachable else _RESERVED
 
 
-def _carried(ip: Address) -> Iterator[IPv4Address]:
+def carried(ip: Address) -> Iterator[IPv4Address]:
     """Yield the IPv4 addresses that `ip` carries; none for `::`, `::1` and everything that is just itself."""
     if isinstance(ip, IPv4Address):
         return

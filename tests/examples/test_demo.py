@@ -1,10 +1,12 @@
 """`make demo`, run as a program: everything it shows is true, it tells when something is not, and it clears up after itself."""
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +60,25 @@ def find(pattern: str, text: str) -> str:
     return match[1]
 
 
+def assert_it_ends_at_the_caller(shown: str) -> None:
+    """A request by the official client is answered by the other backend after the flip, proved by both pods, with its time."""
+    acts = re.split(r"^── (.+?) ─+$", shown, flags=re.MULTILINE)
+    text = dict(zip(acts[1::2], acts[2::2], strict=True))
+    before = text["A real request, by the official `openai` client"]
+    after = text["`current` flipped: callers get the other backend"]
+    for number in range(2):
+        assert f"front-{number}: “I am gpt-4o-mini.”" in before
+        assert re.search(rf"front-{number}: “I am gpt-4o\.”  \[(<?\d+ ms|[\d.]+ s)\]", after), after
+    assert "kubectl patch -n ai vmodel assistant" in after
+    assert "Propagated=True" in after
+    assert int(find(r"(\d+) requests meanwhile, none failed", after)) > 20
+    assert re.search(r"front +\d+ +2/2 +Up +True", after), after
+    refused = text["A refused edit is felt by no caller"]
+    assert "* spec.app.prot: Cannot add new key 'prot'" in refused
+    assert "* spec.storage.redis.host: Not an allowed host" in refused
+    assert "DatastoresReady=False  Down" in text["A datastore stopped, and back"]
+
+
 @pytest.fixture
 def demo() -> Iterator[subprocess.Popen[str]]:
     """A demo that has its operator running, as a group of its own; killed afterwards if it still runs."""
@@ -88,12 +109,17 @@ def test_everything_shown_is_true_and_stays_reachable_until_stopped() -> None:
     try:
         assert done.returncode == 0, done.stdout
         assert "NOT TRUE" not in done.stdout
+        assert_it_ends_at_the_caller(done.stdout)
         kubectl = require_binaries(["kubectl"])["kubectl"]
         listed = subprocess.run(
             [kubectl, f"--kubeconfig={kubeconfig}", "get", "vmodel", "-n", "ai", "-o", "name"],
             capture_output=True, text=True, timeout=30, check=False,
         )  # fmt: skip
         assert "virtualmodel.ai-gateway.io/chat" in listed.stdout, listed.stderr
+        for key, url in re.findall(r"curl -H '(Authorization: .+?)' (\S+)", done.stdout):
+            name, _, value = key.partition(": ")
+            with urllib.request.urlopen(urllib.request.Request(url, headers={name: value}), timeout=10) as answer:
+                assert [model["id"] for model in json.load(answer)["data"]] == ["assistant"]
     finally:
         os.kill(keeper, signal.SIGTERM)
     eventually(lambda: assert_gone(operator_pid, kubeconfig.parent), within_seconds=20)

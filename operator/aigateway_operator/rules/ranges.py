@@ -1,152 +1,62 @@
-"""Which addresses a gateway or the operator may talk to: by address, never by name.
+"""Which addresses a gateway or the operator may talk to, asked with a rule's context.
 
-The rule is positive: an address is accepted if it is globally reachable, RFC 1918 or unique local; all else is refused.
-Addresses that carry another one inside (IPv4-mapped, 6to4, NAT64, Teredo …) are judged by the one inside as well.
-Pure tables and one function. Called by the rules on text (`hostnames`, `addresses`) and, on resolved addresses, by
-whoever connects.
-
-Source: IANA IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890 and updates), RFC 1918, RFC 4193, RFC 6052, RFC
-3056, RFC 4380, RFC 4291, RFC 5214; cloud metadata addresses: the vendors' own pages.
+The tables are `aigateway_config.addresses`, since gateways judge by them too. Pure. Called by the rules on text
+(`hostnames`, `addresses`) and, on resolved addresses, by the operator's adapters that connect.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
+from aigateway_config import addresses
+from aigateway_config.addresses import (
+    BROADCAST,
+    LINK_LOCAL,
+    LOOPBACK,
+    METADATA,
+    MULTICAST,
+    UNSPECIFIED,
+    Address,
+    carried,
+    is_private_address,
+)
 from aigateway_operator.rules.context import RuleContext
 
-Address = IPv4Address | IPv6Address
+__all__: Final = [
+    "LOOPBACK",
+    "METADATA",
+    "Address",
+    "is_allowed_on_purpose",
+    "is_forbidden_address",
+    "is_forbidden_pod_address",
+    "is_private_address",
+]
 
-METADATA: Final = "a cloud metadata service, which hands out credentials"
-LOOPBACK: Final = "a loopback address: the gateway pod itself"
-_LINK_LOCAL: Final = "a link-local address"
-_RESERVED: Final = "a reserved address"
-_THIS: Final = "an unspecified address"
-_MULTICAST: Final = "a multicast address"
-
-_METADATA_V4: Final = frozenset(
-    IPv4Address(text)
-    for text in (
-        "169.254.169.254",  # AWS, Azure, Google, OpenStack, DigitalOcean, Oracle …
-        "169.254.170.2",  # AWS ECS task credentials
-        "169.254.170.23",  # AWS EKS Pod Identity
-        "169.254.0.23",  # Tencent
-        "168.63.129.16",  # Azure wire server: a public address, so only this list refuses it
-        "100.100.100.200",  # Alibaba
-        "192.0.0.192",  # Oracle classic
-    )
-)
-_METADATA_V6: Final = (
-    IPv6Network("fd00:ec2::/32"),  # AWS: metadata ::254, Pod Identity ::23, DNS, time
-    IPv6Network("fd20:ce::254/128"),  # Google
-    IPv6Network("fd00:c1::a9fe:a9fe/128"),  # Oracle
-    IPv6Network("fd00:42::42/128"),  # Scaleway
-)
-_REFUSED_V4: Final = (
-    (IPv4Network("0.0.0.0/8"), _THIS),
-    (IPv4Network("127.0.0.0/8"), LOOPBACK),
-    (IPv4Network("169.254.0.0/16"), _LINK_LOCAL),
-    (IPv4Network("100.64.0.0/10"), "a shared address of a carrier (RFC 6598)"),
-    (IPv4Network("192.0.0.0/24"), _RESERVED),
-    (IPv4Network("192.0.2.0/24"), "an address for documentation"),
-    (IPv4Network("198.51.100.0/24"), "an address for documentation"),
-    (IPv4Network("203.0.113.0/24"), "an address for documentation"),
-    (IPv4Network("192.88.99.0/24"), _RESERVED),
-    (IPv4Network("198.18.0.0/15"), "an address for benchmarks"),
-    (IPv4Network("224.0.0.0/4"), _MULTICAST),
-    (IPv4Network("255.255.255.255/32"), "the broadcast address"),
-    (IPv4Network("240.0.0.0/4"), _RESERVED),
-)
-_REFUSED_V6: Final = (
-    (IPv6Network("::/128"), _THIS),
-    (IPv6Network("::1/128"), LOOPBACK),
-    (IPv6Network("fe80::/10"), _LINK_LOCAL),
-    (IPv6Network("fec0::/10"), "a site-local address"),
-    (IPv6Network("ff00::/8"), _MULTICAST),
-    (IPv6Network("2001:db8::/32"), "an address for documentation"),
-    (IPv6Network("3fff::/20"), "an address for documentation"),
-)
-_PRIVATE_V4: Final = tuple(IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
-_UNIQUE_LOCAL: Final = IPv6Network("fc00::/7")
-_GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
-_IETF_PROTOCOLS: Final = IPv6Network("2001::/23")
-_TEREDO: Final = IPv6Network("2001::/32")
-_SIX_TO_FOUR: Final = IPv6Network("2002::/16")
-_LAST_32_BITS: Final = (
-    IPv6Network("::/96"),  # IPv4-compatible, RFC 4291
-    IPv6Network("::ffff:0:0/96"),  # IPv4-mapped, RFC 4291
-    IPv6Network("::ffff:0:0:0/96"),  # IPv4-translated, RFC 2765
-    IPv6Network("64:ff9b::/96"),  # NAT64, RFC 6052
-)
-_ISATAP: Final = frozenset({0x00005EFE, 0x02005EFE})
+_NEVER_A_POD: Final = frozenset({BROADCAST, LINK_LOCAL, LOOPBACK, METADATA, MULTICAST, UNSPECIFIED})
 
 
 def is_forbidden_address(ip: Address, context: RuleContext) -> str | None:
-    """Say why no connection may go to `ip`, or return None if one may.
+    """Say why no connection may go to `ip`, or return None if one may; `context.allow_addresses` lifts any refusal.
 
-    The reason reads after "is": "a loopback address …". RFC 1918 and unique local addresses are accepted: model servers
-    and datastores live there. `context.allow_addresses` lifts any refusal for the networks it names, and for addresses
-    that carry one of them. Source: docs/rules.md#r11.
+    The reason reads after "is": "a loopback address …". Source: docs/rules.md#r11.
     """
-    return _verdict(ip, context.allow_addresses)
+    return addresses.refusal(ip, context.allow_addresses)
 
 
-def is_private_address(ip: Address) -> bool:
-    """Whether `ip` is RFC 1918 or unique local, or carries such an IPv4 address in IPv4-mapped form."""
-    if isinstance(ip, IPv4Address):
-        return any(ip in network for network in _PRIVATE_V4)
-    mapped = ip.ipv4_mapped
-    return ip in _UNIQUE_LOCAL if mapped is None else is_private_address(mapped)
+def is_forbidden_pod_address(ip: Address, context: RuleContext) -> str | None:
+    """Say why a pod with this address is not asked what it runs, or return None if it is; as `is_forbidden_address`.
+
+    Nobody writes a pod's address into a resource: the cluster's administrator has chosen the range, and clouds take carriers'
+    (100.64.0.0/10), benchmarks' and reserved ones for pods. What is refused is what no pod can have and what would lead back
+    to the operator's own machine. Source: GKE "Supported IPv4 ranges", EKS "Custom networking".
+    """
+    if is_allowed_on_purpose(ip, context):
+        return None
+    judged: list[Address] = [*carried(ip)] or [ip]
+    reasons = (addresses.refusal(one, ()) for one in judged)
+    return next((reason for reason in reasons if reason in _NEVER_A_POD), None)
 
 
 def is_allowed_on_purpose(ip: Address, context: RuleContext) -> bool:
     """Whether `context.allow_addresses` names `ip`, or an IPv4 address that `ip` carries."""
-    return any(candidate in network for candidate in (ip, *_carried(ip)) for network in context.allow_addresses)
-
-
-@lru_cache(maxsize=4096)
-def _verdict(ip: Address, allowed: tuple[IPv4Network | IPv6Network, ...]) -> str | None:
-    if any(ip in network for network in allowed):
-        return None
-    if isinstance(ip, IPv4Address):
-        return _refusal_v4(ip)
-    carried = list(_carried(ip))
-    if carried:
-        reasons = [_verdict(inner, allowed) for inner in carried]
-        return next((f"{reason} ({inner} inside {ip})" for inner, reason in zip(carried, reasons, strict=True) if reason), None)
-    return _refusal_v6(ip)
-
-
-def _refusal_v4(ip: IPv4Address) -> str | None:
-    if ip in _METADATA_V4:
-        return METADATA
-    return next((reason for network, reason in _REFUSED_V4 if ip in network), None)
-
-
-def _refusal_v6(ip: IPv6Address) -> str | None:
-    if any(ip in network for network in _METADATA_V6):
-        return METADATA
-    reason = next((reason for network, reason in _REFUSED_V6 if ip in network), None)
-    if reason is not None or ip in _UNIQUE_LOCAL:
-        return reason
-    reachable = ip in _GLOBAL_UNICAST and ip not in _IETF_PROTOCOLS
-    return None if reachable else _RESERVED
-
-
-def _carried(ip: Address) -> Iterator[IPv4Address]:
-    """Yield the IPv4 addresses that `ip` carries; none for `::`, `::1` and everything that is just itself."""
-    if isinstance(ip, IPv4Address):
-        return
-    number = int(ip)
-    if number > 1 and any(ip in network for network in _LAST_32_BITS):
-        yield IPv4Address(number & 0xFFFFFFFF)
-    elif ip in _SIX_TO_FOUR:
-        yield IPv4Address(number >> 80 & 0xFFFFFFFF)
-    elif ip in _TEREDO:
-        yield IPv4Address(number >> 64 & 0xFFFFFFFF)  # the server
-        yield IPv4Address(~number & 0xFFFFFFFF)  # the client, its bits turned over
-    elif number >> 32 & 0xFFFFFFFF in _ISATAP:
-        yield IPv4Address(number & 0xFFFFFFFF)
+    return addresses.is_named(ip, context.allow_addresses)
