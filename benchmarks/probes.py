@@ -1,0 +1,242 @@
+"""What probing costs: CPU at idle with many gateways, what blackholed stores do to rounds, and whether anything piles up.
+
+`python -m benchmarks probes [--gateways 50] [--seconds 40] [-o json]`. Redis and the MongoDB wire server are real, Qdrant is a
+small HTTP stand-in in a process of its own. Every gateway has targets of its own, so that nothing is shared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from ipaddress import ip_network
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Final
+
+from aiohttp import web
+from loguru import logger
+
+from aigateway_operator.api.meta import GatewayKey
+from aigateway_operator.datastores.checking import make_checker
+from aigateway_operator.datastores.connecting import Connector
+from aigateway_operator.datastores.prober import HealthProber
+from aigateway_operator.plan.health import Probing, Schedule, StoreName, StoreTarget
+from aigateway_operator.plan.memo import Memo
+from aigateway_operator.plan.planner import plan
+from aigateway_operator.plan.snapshot import Snapshot
+from aigateway_operator.rules import RuleContext
+from benchmarks.reviewing import Reviewing
+from hack.stores import MongoServer, RedisServer
+from tests.builders import World, make_gateway_config, make_secret_state, make_virtual_model
+
+HOST: Final = "127.0.0.1"
+CPU_GOAL: Final = 0.01
+CHANGE_GOAL: Final = 0.05
+MODELS: Final = 300
+ROUNDS: Final = 40
+REVIEWS: Final = 150
+BLOCKS: Final = 5
+SETTLE_SECONDS: Final = 9.0
+"""Until every blackholed store is told as down: from then on it is checked once a period."""
+PAUSE_SECONDS: Final = 0.02
+
+
+def main(arguments: list[str]) -> int:
+    """Measure and print; returns 0 whether goals are met or not."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks probes", description=__doc__)
+    parser.add_argument("--gateways", type=int, default=50)
+    parser.add_argument("--seconds", type=float, default=40.0, help="how long each figure is measured (default: 40)")
+    parser.add_argument("-o", "--output", choices=["text", "json"], default="text")
+    parsed = parser.parse_args(arguments)
+    logger.remove()
+    figures = asyncio.run(_measure(parsed.gateways, parsed.seconds))
+    if parsed.output == "json":
+        print(json.dumps(figures, indent=2))
+        return 0
+    for name, value in figures.items():
+        print(f"{name:<58} {value}")
+    print(
+        f"goals: CPU at idle <= {CPU_GOAL:.0%} of a core; rounds beside blackholed stores change by less than {CHANGE_GOAL:.0%}"
+    )
+    return 0
+
+
+async def _measure(gateways: int, seconds: float) -> dict[str, Any]:
+    context = RuleContext("", allow_addresses=(ip_network("127.0.0.0/8"),))
+    load = f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    figures: dict[str, Any] = {"gateways x stores": f"{gateways} x 3", "load average before (figures grow with it)": load}
+    with RedisServer.start() as redis, MongoServer.start() as mongo, _Qdrant() as qdrant:
+        ports: dict[StoreName, int] = {"redis": redis.port, "mongodb": mongo.port, "qdrant": qdrant}
+        for label, host in (("by address", HOST), ("by name", "localhost")):
+            figures |= await _idle(context, gateways, seconds, ports, host, label)
+    figures |= await _blackholed(context, gateways)
+    return figures
+
+
+async def _idle(
+    context: RuleContext, gateways: int, seconds: float, ports: dict[StoreName, int], host: str, label: str
+) -> dict[str, Any]:
+    async with _probing(context, gateways, ports, host) as prober:
+        await asyncio.sleep(12)  # every target has been checked once, and jitter has spread them
+        states = {one.outcome.state.value for one in prober.observations()}
+        assert states == {"Up"}, states
+        latency = statistics.median(one.outcome.latency_seconds for one in prober.observations())
+        checks, cpu, wall = sum(prober.checks.values()), time.process_time(), time.monotonic()
+        await asyncio.sleep(seconds)
+        wall, cpu = time.monotonic() - wall, time.process_time() - cpu
+        count = sum(prober.checks.values()) - checks
+    share = cpu / wall
+    return {
+        f"CPU at idle, {label}": f"{share:.2%} of a core, {cpu / count * 1e3:.2f} ms a check ({_met(share <= CPU_GOAL)})",
+        f"checks a second, {label}": f"{count / wall:.1f}",
+        f"median latency of a check, {label}": f"{latency * 1e3:.2f} ms",
+        f"RSS, {label}": f"{_rss_megabytes():.0f} MB",
+    }
+
+
+async def _blackholed(context: RuleContext, gateways: int) -> dict[str, Any]:
+    """Rounds of a gateway of some size in the same loop, with nothing probed and with every store blackholed, in turns."""
+    server = await asyncio.start_server(_silent, HOST, 0)
+    port = server.sockets[0].getsockname()[1]
+    ports: dict[StoreName, int] = {"redis": port, "mongodb": port, "qdrant": port}
+    snapshot, memo = _gateway()
+    alone: list[float] = []
+    after: list[float] = []
+    beside: list[float] = []
+    levels: list[tuple[int, int]] = []
+    reviews: tuple[list[float], list[float], list[float]] = [], [], []
+    with Reviewing() as webhook:
+        for _ in range(BLOCKS):
+            await asyncio.sleep(SETTLE_SECONDS)  # as long as before the others: caches cool down alike
+            alone += await _rounds(snapshot, memo)
+            reviews[0].extend(await asyncio.to_thread(webhook.times, REVIEWS))
+            async with _probing(context, gateways, ports, HOST):
+                await asyncio.sleep(SETTLE_SECONDS)
+                beside += await _rounds(snapshot, memo)
+                reviews[1].extend(await asyncio.to_thread(webhook.times, REVIEWS))
+                gc.collect()
+                levels.append((len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks())))  # noqa: PTH208
+            await asyncio.sleep(SETTLE_SECONDS)
+            after += await _rounds(snapshot, memo)
+            reviews[2].extend(await asyncio.to_thread(webhook.times, REVIEWS))
+    server.close()
+    return {
+        **_compare(f"round of {MODELS} models", alone, beside, after),
+        **_compare(f"review of a VirtualModel, {REVIEWS * BLOCKS} each", *reviews),
+        "open files while blackholed, first and last block": f"{levels[0][0]}, {levels[-1][0]}",
+        "tasks while blackholed, first and last block": f"{levels[0][1]}, {levels[-1][1]}",
+    }
+
+
+def _compare(what: str, alone: list[float], beside: list[float], after: list[float]) -> dict[str, str]:
+    """Return the median beside blackholed stores against that of what was measured before and after."""
+    noise = statistics.median(after) / statistics.median(alone) - 1
+    change = statistics.median(beside) / statistics.median(alone + after) - 1
+    return {
+        f"{what}, nothing probed, median": f"{statistics.median(alone + after) * 1e3:.3f} ms, noise {noise:+.1%}",
+        f"{what}, beside blackholed stores": (
+            f"{statistics.median(beside) * 1e3:.3f} ms, {change:+.1%} ({_met(change < CHANGE_GOAL)})"
+        ),
+    }
+
+
+async def _rounds(snapshot: Snapshot, memo: Memo) -> list[float]:
+    """Return how long rounds take from the moment they are due."""
+    loop = asyncio.get_running_loop()
+    times: list[float] = []
+    for _ in range(ROUNDS):
+        due = loop.time() + PAUSE_SECONDS
+        await asyncio.sleep(PAUSE_SECONDS)
+        plan(snapshot, memo, 1000.0)
+        times.append(loop.time() - due)
+    return times
+
+
+def _gateway() -> tuple[Snapshot, Memo]:
+    world = World()
+    world.secrets = {"chat-keys": make_secret_state(proxy="caller"), "openai": make_secret_state(api_key="backend")}
+    world.apply(make_gateway_config(), *(make_virtual_model(f"model-{number}") for number in range(MODELS)))
+    world.round()
+    return world.snapshot(), world.memo
+
+
+@asynccontextmanager
+async def _probing(context: RuleContext, gateways: int, ports: dict[StoreName, int], host: str) -> AsyncIterator[HealthProber]:
+    connector = Connector(context)
+    prober = HealthProber(partial(make_checker, connector=connector), lambda _: None, clock=time.monotonic)
+    for number in range(gateways):
+        # The database is read by MongoDB alone, and by none of these checks: it only makes each target another one.
+        targets = {
+            name: replace(StoreTarget(name, host, port, collection="knowledge_base"), database=f"gateway_{number}")
+            for name, port in ports.items()
+        }
+        prober.watch(GatewayKey("ai", f"gateway-{number}"), Probing(Schedule(), targets))
+    try:
+        yield prober
+    finally:
+        await prober.stop()
+
+
+async def _silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while await reader.read(4096):
+        pass
+    writer.close()
+
+
+class _Qdrant:
+    """The stand-in in a process of its own, so that its CPU is not ours."""
+
+    def __enter__(self) -> int:
+        here, there = multiprocessing.get_context("spawn").Pipe()
+        self._process = multiprocessing.get_context("spawn").Process(target=_serve_qdrant, args=(there,), daemon=True)
+        self._process.start()
+        port: int = here.recv()
+        return port
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.join(5)
+
+
+def _serve_qdrant(pipe: Connection) -> None:
+    async def readyz(_: web.Request) -> web.Response:
+        return web.Response(text="all shards are ready")
+
+    async def collection(_: web.Request) -> web.Response:
+        return web.json_response({"result": {"status": "green"}, "status": "ok", "time": 0.0})
+
+    async def serve() -> None:
+        app = web.Application()
+        app.router.add_get("/readyz", readyz)
+        app.router.add_get("/collections/{name}", collection)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, HOST, 0).start()
+        pipe.send(runner.addresses[0][1])
+        await asyncio.Event().wait()
+
+    asyncio.run(serve())
+
+
+def _rss_megabytes() -> float:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def _met(fine: bool) -> str:
+    return "met" if fine else "missed"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
