@@ -1,6 +1,9 @@
 """`python -m benchmarks [--models 10,1000] [--edits 100] [-o json]`: run the measurements and print one table.
 
-`python -m benchmarks admission` measures the webhook instead.
+`python -m benchmarks admission` measures the webhook instead, `python -m benchmarks mirror` the Redis mirror,
+`python -m benchmarks reader` the pod library, `python -m benchmarks probes` health checks, `python -m benchmarks logs` logs,
+`python -m benchmarks gateway` what the gateway costs a request, `python -m benchmarks delivery` the way of an edit into pods,
+`python -m benchmarks audit` what the audit trail costs an edit, `python -m benchmarks idle` what nothing to do costs.
 """
 
 from __future__ import annotations
@@ -10,20 +13,34 @@ import asyncio
 import json
 import sys
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
-from benchmarks import admission
+from benchmarks import admission, audit, gateway, idle, logs, mirror, pods, probes, reader
 from benchmarks.delivery import Figures, measure
 
 GOALS = (
     "goals: quiet edit p50 10 ms and p99 30 ms at 1,000 models in 8 shards; controller at rest 95 MB; 1.10 requests an object"
 )
 
+OTHERS: Final[Mapping[str, Callable[[list[str]], int]]] = {
+    "admission": admission.main,
+    "audit": audit.main,
+    "delivery": pods.main,
+    "gateway": gateway.main,
+    "idle": idle.main,
+    "logs": logs.main,
+    "mirror": mirror.main,
+    "probes": probes.main,
+    "reader": reader.main,
+}
+
 
 def main() -> int:
     """Run each size on a control plane of its own; returns 0."""
-    if sys.argv[1:2] == ["admission"]:
-        return admission.main(sys.argv[2:])
+    if (other := OTHERS.get("".join(sys.argv[1:2]))) is not None:
+        return other(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--models", default="10,1000", help="sizes to measure, with commas (default: 10,1000)")
     parser.add_argument("--edits", type=int, default=100, help="edits of one model that are timed (default: 100)")

@@ -125,17 +125,17 @@ async def _measure(plane: ControlPlane, client: KubeClient, operator: Process, c
         await client.create(GATEWAY_CONFIGS, SPACE, gateway_config(delivery={"shards": shards}))
         await seen.until('"revision":1')
         await asyncio.sleep(2)
-        rest_mb = _rss_mb(operator)
+        rest_mb = rss_mb(operator)
         mark = plane.audit_mark()
         began = time.perf_counter()
-        created = await _create_all(client, count)
+        created = await create_all(client, count)
         last = max([await seen.until(f'"model-{number:05d}":{{') for number in created])
         done = time.perf_counter()
-        await _settled(client, count)
+        await settled(client, count)
         requests = _requests(plane, mark)
-        loaded_mb = _rss_mb(operator)
-        edit = await _edits(client, seen, edits)
-        floor = await _floor(client, seen, edits)
+        loaded_mb = rss_mb(operator)
+        edit = await edits_of_one(client, seen, edits)
+        control = await floor(client, seen, edits)
     finally:
         follower.cancel()
         await asyncio.gather(follower, return_exceptions=True)
@@ -144,7 +144,7 @@ async def _measure(plane: ControlPlane, client: KubeClient, operator: Process, c
         models=count,
         shards=shards,
         edit=Spread.of(edit),
-        floor=Spread.of(floor),
+        floor=Spread.of(control),
         rest_mb=rest_mb,
         loaded_mb=loaded_mb,
         create_seconds=round(created_seconds(created, began), 2),
@@ -160,7 +160,7 @@ def created_seconds(created: dict[int, float], began: float) -> float:
     return max(created.values()) - began
 
 
-async def _create_all(client: KubeClient, count: int) -> dict[int, float]:
+async def create_all(client: KubeClient, count: int) -> dict[int, float]:
     """Create the models by several clients; returns when each answer came."""
     answered: dict[int, float] = {}
     numbers = iter(range(count))
@@ -174,7 +174,7 @@ async def _create_all(client: KubeClient, count: int) -> dict[int, float]:
     return answered
 
 
-async def _settled(client: KubeClient, count: int) -> None:
+async def settled(client: KubeClient, count: int) -> None:
     """Wait until every model is Ready."""
     async with asyncio.timeout(300):
         while True:
@@ -192,7 +192,7 @@ def _is_ready(item: JsonObject) -> bool:
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
-async def _edits(client: KubeClient, seen: Seen, edits: int) -> list[float]:
+async def edits_of_one(client: KubeClient, seen: Seen, edits: int) -> list[float]:
     """Time from the answer of an edit to the watch event of the written ConfigMap; one edit at a time, all in quiet."""
     times: list[float] = []
     for number in range(edits):
@@ -205,7 +205,7 @@ async def _edits(client: KubeClient, seen: Seen, edits: int) -> list[float]:
     return times
 
 
-async def _floor(client: KubeClient, seen: Seen, edits: int) -> list[float]:
+async def floor(client: KubeClient, seen: Seen, edits: int) -> list[float]:
     """The control: a PUT of a ConfigMap of the same size, from just before it is sent until the watch shows it."""
     size = max(len(text) for text in seen.texts.values())
     body: JsonObject = {"metadata": {"name": "control"}, "data": {"config.yml": "x" * size, "marker": "start"}}
@@ -227,7 +227,8 @@ def _requests(plane: ControlPlane, mark: AuditMark) -> Counter[str]:
     return Counter(f"{record.verb} {record.resource}" for record in records if record.resource != "leases")
 
 
-def _rss_mb(operator: Process) -> float:
+def rss_mb(operator: Process) -> float:
+    """Return the megabytes that the operator's process has in memory."""
     status = Path(f"/proc/{operator.process.pid}/status").read_text()
     line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
     return int(line.split()[1]) / 1024

@@ -51,6 +51,11 @@ class AuditRecord:
     time: str
     raw: dict[str, Any] = field(repr=False, compare=False)
 
+    @property
+    def denied(self) -> bool:
+        """Whether the user lacks the right. A 403 has other reasons too, such as a namespace that is being deleted."""
+        return (self.raw.get("annotations") or {}).get("authorization.k8s.io/decision") == "forbid"
+
 
 @dataclass(frozen=True, slots=True)
 class AuditFilter:

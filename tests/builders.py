@@ -21,6 +21,7 @@ from aigateway_operator.api.meta import GatewayKey
 from aigateway_operator.plan import names
 from aigateway_operator.plan.memo import Memo, referenced_secrets
 from aigateway_operator.plan.planner import plan
+from aigateway_operator.plan.proof import Proof
 from aigateway_operator.plan.readback import read_live, read_served, values_of
 from aigateway_operator.plan.result import Plan, StatusWrite, Write
 from aigateway_operator.plan.secret_state import SecretState
@@ -178,6 +179,9 @@ class World:
     unreferenced_since: Mapping[tuple[str, str], float] = field(default_factory=dict)
     statuses: dict[str, StatusWrite] = field(default_factory=dict)
     created: int = 0
+    proof: Proof | None = None
+    mirror_key: bytes | None = None
+    mirror_trouble: str | None = None
 
     def apply(self, *manifests: Manifest, created: str | None = None, deleting: bool = False) -> None:
         """Create or edit objects as `kubectl apply` would: a new generation when the spec differs, a new uid for a new one."""
@@ -226,12 +230,16 @@ class World:
             secrets_live=live["Secret"],
             secrets=dict(self.secrets),
             unreferenced_since=self.unreferenced_since,
+            mirror_key=self.mirror_key,
+            mirror_trouble=self.mirror_trouble,
+            proof=self.proof,
         )
 
     def plan(self) -> Plan:
         """Return the plan of now; asserts that a fresh memo gives the same one."""
         snapshot = self.snapshot()
-        referenced_secrets(snapshot, self.memo)
+        referenced = referenced_secrets(snapshot, self.memo)
+        assert referenced == referenced_secrets(snapshot, Memo()), "a used memo names other Secrets than a fresh one"
         made = plan(snapshot, self.memo, self.now)
         assert made == plan(snapshot, Memo(), self.now), "a used memo gives another plan than a fresh one"
         return made
@@ -269,9 +277,14 @@ class World:
 
     def _write_status(self, write: StatusWrite) -> None:
         self.statuses[write.name if write.kind == meta.VIRTUAL_MODEL else f"gateway/{write.name}"] = write
-        status = orjson.dumps({"observedGeneration": write.generation, **write.fields})
+        conditions = [
+            {"type": verdict.type, "status": verdict.status, "reason": verdict.reason, "message": verdict.message}
+            for verdict in write.verdicts
+        ]
+        status = orjson.dumps({"observedGeneration": write.generation, **write.fields, "conditions": conditions})
         if write.kind == meta.VIRTUAL_MODEL:
-            self.models[write.name] = replace(self.models[write.name], status=status)
+            if self.models[write.name].status != status:  # as in the cluster, where nothing is written then
+                self.models[write.name] = replace(self.models[write.name], status=status)
         elif self.gateway is not None:
             self.gateway = replace(self.gateway, status=status)
 

@@ -12,8 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from aigateway_operator.api import meta
-from aigateway_operator.api.meta import ObjectKey
+from aigateway_operator.api.meta import GatewayKey, ObjectKey
 from aigateway_operator.kube.resources import CONFIG_MAPS, SECRETS, JsonObject, Resource
+from aigateway_operator.plan.health import Health, HealthOf, Probing, Target
+from aigateway_operator.plan.mirroring import MirrorDocument, MirrorTarget
 from aigateway_operator.plan.secret_state import SecretState
 from tests.fake_cluster import FakeCluster
 
@@ -200,3 +202,80 @@ class RecordingAnnouncer:
 
     async def stop(self) -> None:
         """Nothing is held."""
+
+
+class FakeMirrors:
+    """A Redis that takes everything at once; fulfils `Mirrors`. `fail`: from now on nothing is taken, and that is told."""
+
+    def __init__(self) -> None:
+        self.on_change: Callable[[GatewayKey], None] = lambda key: None
+        self.targets: dict[GatewayKey, MirrorTarget] = {}
+        self.held: dict[GatewayKey, dict[str, MirrorDocument]] = {}
+        self.failing = ""
+        self._troubles: dict[GatewayKey, str] = {}
+
+    def fail(self, reason: str) -> None:
+        """Take nothing any more for `reason`, or again for ""."""
+        self.failing = reason
+        for key in list(self.targets):
+            self._take(key)
+
+    def set_target(self, key: GatewayKey, target: MirrorTarget) -> None:
+        self.targets[key] = target
+        self._take(key)
+
+    def drop(self, key: GatewayKey) -> None:
+        self.targets.pop(key, None)
+        self._troubles.pop(key, None)
+        self.held.pop(key, None)
+
+    def trouble(self, key: GatewayKey) -> str | None:
+        return self._troubles.get(key)
+
+    def stand_by(self) -> None:
+        self.targets.clear()
+        self._troubles.clear()
+
+    async def stop(self) -> None:
+        self.stand_by()
+
+    def _take(self, key: GatewayKey) -> None:
+        documents = self.targets[key].documents
+        if not self.failing:
+            held = {file: document for file, document in self.held.get(key, {}).items() if file in documents}
+            self.held[key] = held | {file: document for file, document in documents.items() if document is not None}
+        if self._troubles.get(key) != self.failing:
+            self._troubles[key] = self.failing
+            asyncio.get_running_loop().call_soon(self.on_change, key)
+
+
+class FakeProber:
+    """Fulfils `Prober`; a test says what is held to be true."""
+
+    def __init__(self) -> None:
+        self.on_change: Callable[[GatewayKey], None] = lambda key: None
+        self.watched: dict[GatewayKey, Probing] = {}
+        self._judged: dict[GatewayKey, dict[Target, Health]] = {}
+
+    def watch(self, key: GatewayKey, probing: Probing) -> None:
+        self.watched[key] = probing
+
+    def forget(self, key: GatewayKey) -> None:
+        self.watched.pop(key, None)
+        self._judged.pop(key, None)
+
+    def clear(self) -> None:
+        self.watched.clear()
+        self._judged.clear()
+
+    def health(self, key: GatewayKey) -> HealthOf:
+        targets = self.watched[key].targets if key in self.watched else frozenset()
+        return {target: health for target, health in self._judged.get(key, {}).items() if target in targets}
+
+    def judge(self, key: GatewayKey, target: Target, health: Health) -> None:
+        """Hold this to be true from now on, and say so."""
+        self._judged.setdefault(key, {})[target] = health
+        self.on_change(key)
+
+    async def stop(self) -> None:
+        self.clear()

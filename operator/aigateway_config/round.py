@@ -32,12 +32,18 @@ from aigateway_config.verification import (
 
 
 class Round:
-    """One judging. `active`, `next` and `retired` are the result; `changed` says whether readers would see a difference."""
+    """One judging. `active`, `next`, `retired` and `mounted` are the result; `changed`: readers would see a difference.
 
-    def __init__(self, gateway: str | None, active: Era | None, following: Era | None, retired: frozenset[str]) -> None:
+    mounted: the volume has brought documents before, so that it is a fault when it does no more.
+    """
+
+    def __init__(
+        self, gateway: str | None, active: Era | None, following: Era | None, retired: frozenset[str], *, mounted: bool
+    ) -> None:
         self.active = None if active is None else active.copy()
         self.next = None if following is None else following.copy()
         self.retired = retired
+        self.mounted = mounted
         self.faults: list[Fault] = []
         self.changed = False
         self._gateway = gateway
@@ -119,12 +125,16 @@ class Round:
             self.next = Era(said.lineage, said.gateway)
 
     def _expect(self, reading: Reading) -> None:
-        """Find a fault with a volume that holds some documents of the lineage in force and not all, or none at the start."""
+        """Find a fault with a volume that holds not all documents of the lineage in force, or none at the start.
+
+        One that never held any is none: documents come from another source then.
+        """
         names = reading.names()
+        self.mounted |= documents.CONFIG_MANIFEST in names
         if not self._eras() and not self.faults:
             text = f"{documents.CONFIG_MANIFEST} is not there; mount ConfigMap <gateway>-config (a plain file: use PlainFile)"
             self.faults.append(Fault(documents.CONFIG_FILE, Reason.MISSING, text))
-        if self.active is None or not _present(MANIFESTS, reading):
+        if self.active is None or not (self.mounted or _present(MANIFESTS, reading)):
             return
         for file in expected_files(self.active.shards):
             if manifest_of(file) not in names:

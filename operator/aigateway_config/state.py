@@ -53,6 +53,7 @@ class State:
         self._active: Era | None = None
         self._next: Era | None = None
         self._retired: frozenset[str] = frozenset()
+        self._mounted = False
         self._sources: dict[str, _SourceState] = {}
         self._configuration: Configuration | None = None
 
@@ -63,7 +64,7 @@ class State:
 
     def take(self, source: str, reading: Reading, now: datetime) -> Outcome:
         """Judge a reading of the named source; nothing changes if it raises ReadingMoved."""
-        judged = Round(self._gateway, self._active, self._next, self._retired)
+        judged = Round(self._gateway, self._active, self._next, self._retired, mounted=self._mounted)
         judged.judge(reading)
         lineages = {era.lineage for era in (self._active, self._next) if era is not None}
         if any(era.lineage not in lineages for era in (judged.active, judged.next) if era is not None):
@@ -71,6 +72,7 @@ class State:
                 if other.reading is not None:
                     judged.judge_again(other.reading)
         self._active, self._next, self._retired = judged.active, judged.next, judged.retired
+        self._mounted = judged.mounted
         self._remember(source, reading, judged)
         if judged.active is not None and judged.changed:
             self._configuration = _configuration(judged.active, now)

@@ -24,6 +24,8 @@ POLL_SECONDS: Final = 10.0
 _MOVED_SECONDS: Final = 0.05
 _TROUBLED_SECONDS: Final = 1.0
 """Pauses before a folder is read again that was swapped meanwhile, or of which a file could not be read."""
+_LISTINGS: Final = 10
+"""How often a folder is listed anew when it was swapped meanwhile; it would have to happen every time."""
 _DATA: Final = "..data"
 
 Signature = tuple[object, ...]
@@ -37,10 +39,9 @@ class FolderReading:
     def __init__(self, folder: Path) -> None:
         self.troubled = False
         self._folder = folder
-        self._target = _target(folder)
+        self._target, self._names = _listed(folder)
         self.plain = not self._target
         self._root = folder / self._target if self._target else folder
-        self._names = _names(self._root)
 
     @property
     def signature(self) -> Signature:
@@ -80,6 +81,17 @@ def _target(folder: Path) -> str:
         return str((folder / _DATA).readlink())
     except OSError:
         return ""
+
+
+def _listed(folder: Path) -> tuple[str, frozenset[str]]:
+    """Return where `..data` points to and the names there; of a folder that is removed meanwhile, names would be lacking."""
+    target, names = "", frozenset[str]()
+    for _ in range(_LISTINGS):
+        target = _target(folder)
+        names = _names(folder / target if target else folder)
+        if _target(folder) == target:
+            break
+    return target, names
 
 
 def _names(root: Path) -> frozenset[str]:

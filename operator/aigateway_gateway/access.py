@@ -13,6 +13,7 @@ from typing import Final
 from loguru import logger
 
 from aigateway_gateway.metrics import Metrics
+from aigateway_gateway.records import Records
 
 _USAGE: Final = {
     "prompt_tokens": re.compile(rb'(?<!\\)"prompt_tokens"\s*:\s*(\d{1,15})'),
@@ -56,10 +57,14 @@ class AccessLog:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self.records: Records | None = None
+        """Keeps an operation record of every request; None: nobody does."""
 
     def record(self, access: Access) -> None:
         """Note a request that is over. Never raises for what is in it."""
         self._metrics.count(access.endpoint, access.model, access.status, access.duration_ms / 1000)
+        if self.records is not None:
+            self.records.put(access)
         logger.bind(
             source="gateway.access",
             endpoint=access.endpoint,

@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from aigateway_gateway import __version__, config_page, health, models
+from aigateway_gateway import __version__, config_page, docs_page, health, models
 from aigateway_gateway.calls import ModelCall
 from aigateway_gateway.envelope import failure, success
 from aigateway_gateway.openai_errors import ApiError, Kind
@@ -49,7 +49,7 @@ def create_app(gateway: Gateway) -> FastAPI:
         title=_TITLE,
         version=__version__,
         lifespan=lifespan,
-        docs_url="/docs" if settings.docs else None,
+        docs_url=None,  # FastAPI's own page loads scripts from elsewhere
         redoc_url=None,
         openapi_url="/openapi.json" if settings.docs else None,
         redirect_slashes=False,
@@ -60,6 +60,8 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.include_router(health.routes(gateway))
     if settings.admin_key is not None and settings.admin_key.get_secret_value():
         app.include_router(config_page.routes(gateway, settings.admin_key.get_secret_value()))
+    if settings.docs:
+        app.include_router(docs_page.routes(lambda: app.openapi()))
     _add_root(app, settings)
     _add_middlewares(app, gateway, calls)
     _add_errors(app, gateway)

@@ -12,7 +12,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
@@ -30,6 +30,7 @@ from aigateway_config.status import StatusReporter
 from aigateway_config.subscribers import Callback
 from aigateway_gateway.app import create_app
 from aigateway_gateway.metrics import Metrics
+from aigateway_gateway.records import Records
 from aigateway_gateway.settings import GatewaySettings
 from aigateway_gateway.state import Gateway
 from aigateway_logs import configure
@@ -50,6 +51,11 @@ class CannotListen(Exception):
 def configure_logs(settings: GatewaySettings, *, debug: bool = False) -> None:
     """Send logs to standard error; `debug` (spec.app.debug) makes them verbose."""
     configure("DEBUG" if debug else settings.log_level, settings.log_format)
+    quieten()
+
+
+def quieten() -> None:
+    """Keep out what some libraries say below WARNING, whatever has been configured."""
     for name in _NEVER_BELOW_WARNING:
         logging.getLogger(name).setLevel(logging.WARNING)
 
@@ -149,9 +155,15 @@ async def serve(
     async with _status(settings, workers_folder) as status, ConfigReader(sources(settings), services=[status]) as reader:
         if sock is None:
             sock = listen(*await address(settings, reader))
+        else:
+            # The socket brings callers as soon as we accept: other workers have made the pod ready long ago.
+            with suppress(NotReady):
+                await reader.wait_ready(settings.wait_seconds)
         registry = CollectorRegistry()
         gateway = Gateway(settings, reader, Metrics(registry))
-        unsubscribe = reader.subscribe(_follow_debug(settings))
+        records = Records(settings, quieten) if Records.wanted(settings) else None
+        gateway.access.records = records
+        unsubscribe = reader.subscribe(_follow_debug(settings) if records is None else records.follow)
         server = _Server(_uvicorn_config(settings, gateway), gateway)
         async with _metrics(settings, registry, reader, alone=alone), _noticing(server, sock, started, stop):
             try:
@@ -159,6 +171,8 @@ async def serve(
             finally:
                 unsubscribe()
                 sock.close()
+                if records is not None:
+                    await records.stop()
 
 
 @asynccontextmanager

@@ -113,6 +113,12 @@ class GatewaySettings(BaseSettings):
     """Lowest level of the gateway's own log."""
     log_format: Literal["json", "text"] = "text"
     """json for machines, text for people."""
+    log_dir: Path | None = None
+    """Folder below which log files are written, at spec.log.operation.storage.path. Default: no files are written."""
+    log_spool_dir: Path | None = None
+    """Folder where records wait for storage.mongodb, on a volume that outlives the pod. Default: nothing goes to MongoDB."""
+    log_spool_mebibytes: Annotated[int, Field(ge=4, le=1_048_576)] = 256
+    """Most that waits there; beyond it system records are dropped first, and counted."""
 
     @field_validator("cors_origins", "allowed_hosts", mode="before")
     @classmethod

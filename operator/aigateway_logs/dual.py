@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _ERROR: Final = 40
 _ROOM_SECONDS: Final = 1.0
 _REPORT: Final = "_report"
+_TAKEN: Final = "_taken"
 
 
 class DualLog:
@@ -50,6 +51,7 @@ class DualLog:
         self._spool: Spool | None = None
         self._shipper: Shipper | None = None
         self._sink: int | None = None
+        self._configured: tuple[str | None, ...] = ()
         self._stopping = False
 
     @property
@@ -162,13 +164,24 @@ class DualLog:
     def _configure(self) -> None:
         settings = self._settings
         lowest = min(settings.stderr_level, settings.system.level, key=level_number)
-        configure(settings.stderr_level, settings.stderr_format, self._stream, lowest)
+        wanted = settings.system.level, settings.stderr_level, settings.stderr_format, lowest
+        if wanted == self._configured:
+            return  # sinks that stay lose no line
+        self._configured = wanted
         self._sink = logger.add(
             self._system, level=settings.system.level, format="{message}", backtrace=False, diagnose=False, catch=False
         )
+        configure(settings.stderr_level, settings.stderr_format, self._stream, lowest, keep=self._sink)
 
     def _system(self, message: Message) -> None:
-        """Loguru's sink: never raises, or the caller of a log line would."""
+        """Loguru's sink: never raises, or the caller of a log line would.
+
+        While levels change there are two of it for a moment; what one has taken the other leaves.
+        """
+        taken: dict[str, Any] = message.record  # type: ignore[assignment]  # one dict a line, the same for all sinks
+        if taken.get(_TAKEN) is self:
+            return
+        taken[_TAKEN] = self
         try:
             record = message.record
             report = bool(record["extra"].get(_REPORT))

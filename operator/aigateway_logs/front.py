@@ -89,14 +89,23 @@ class StreamSink:
 
 
 def configure(
-    level: str = "INFO", log_format: LogFormat = "text", stream: TextIO | None = None, lowest: str | None = None
+    level: str = "INFO",
+    log_format: LogFormat = "text",
+    stream: TextIO | None = None,
+    lowest: str | None = None,
+    keep: int | None = None,
 ) -> None:
     """Send everything at `level` and above to `stream` (None: standard error); replaces what was configured before.
 
-    `lowest` is the level down to which standard `logging` is passed on, for sinks that are added later; None: `level`.
+    `lowest` is the level down to which standard `logging` is passed on, for other sinks; None: `level`.
+    `keep` is a sink that stays. The new one is there before the old ones go: what is logged meanwhile may be there twice on
+    standard error, but is not lost.
     """
-    logger.remove()
+    before = [handler for handler in logger._core.handlers if handler != keep]  # type: ignore[attr-defined]  # noqa: SLF001
     logger.add(StreamSink(stream or sys.stderr, log_format), level=level, format="{message}", backtrace=False, diagnose=False)
+    for handler in before:
+        with suppress(ValueError):  # somebody else has just removed it
+            logger.remove(handler)
     root = logging.getLogger()
     root.handlers = [InterceptHandler()]
     root.setLevel(lowest or level)

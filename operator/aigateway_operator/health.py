@@ -2,12 +2,15 @@
 
 Liveness is red only if the event loop is stuck (no answer) or a successful LIST shows changes that the watch has not
 delivered for a minute; an outage of the API server leaves it green, since a restart would not help. Readiness is the role:
-a standby with a warm store is ready. Called by `main`; knows nothing of what it reports but functions it is given.
+a standby with a warm store is ready. Metrics are written in a thread of their own, so that a large scrape holds up neither
+reviews nor rounds. Called by `main` and `webhook`; knows nothing of what it reports but functions it is given.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,18 +21,33 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from aigateway_operator.errors import SettingsError
 
 OWED_LIMIT_SECONDS: Final = 60.0
+SCRAPE_SECONDS: Final = 10.0
+"""As long as Prometheus waits unless it is told otherwise."""
+
+
+def _nothing() -> None:
+    """Note nothing before a scrape."""
 
 
 @dataclass(slots=True)
 class HealthServer:
-    """One small server. `owed_seconds`: for how long the watch has owed changes; `ready`: None, or why not ready."""
+    """One small server. `owed_seconds`: for how long the watch has owed changes; `ready`: None, or why not ready.
+
+    `before_scrape`: called in the loop before `registry` is read in a thread, to note what only the loop may read.
+    """
 
     host: str
     port: int
     owed_seconds: Callable[[], float]
     ready: Callable[[], str | None]
     registry: CollectorRegistry
+    before_scrape: Callable[[], None] = _nothing
     _runner: web.AppRunner | None = field(default=None, init=False)
+    _scraping: ThreadPoolExecutor = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Prepare one thread: scrapes follow one another, and names that are resolved slowly in others do not delay them."""
+        self._scraping = ThreadPoolExecutor(1, thread_name_prefix="metrics")
 
     async def start(self) -> int:
         """Listen, and return the port. Raises SettingsError if the address cannot be had."""
@@ -52,6 +70,7 @@ class HealthServer:
         """Stop listening."""
         if self._runner is not None:
             await self._runner.cleanup()
+        self._scraping.shutdown(wait=False, cancel_futures=True)
 
     async def _live(self, _request: web.Request) -> web.Response:
         owed = self.owed_seconds()
@@ -64,4 +83,10 @@ class HealthServer:
         return web.Response(text="ok\n") if reason is None else web.Response(status=503, text=f"{reason}\n")
 
     async def _metrics(self, _request: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+        self.before_scrape()
+        try:
+            async with asyncio.timeout(SCRAPE_SECONDS):
+                body = await asyncio.get_running_loop().run_in_executor(self._scraping, generate_latest, self.registry)
+        except TimeoutError:
+            return web.Response(status=503, text=f"metrics could not be written within {SCRAPE_SECONDS:.0f} s\n")
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})

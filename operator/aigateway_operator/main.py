@@ -11,21 +11,24 @@ import secrets
 import signal
 import socket
 import time
-from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from random import Random
 from typing import Final
 
 from loguru import logger
-from prometheus_client import CollectorRegistry, Gauge, Info
+from prometheus_client import CollectorRegistry
 
-import aigateway_logs
-from aigateway_operator import __version__
+from aigateway_logs import DualLog
+from aigateway_operator import __version__, measures
 from aigateway_operator.admission.certificate_keeper import CertificateKeeper
 from aigateway_operator.admission.certificate_plan import CertificateSettings
+from aigateway_operator.datastores.checking import make_checker
+from aigateway_operator.datastores.connecting import Connector
+from aigateway_operator.datastores.prober import HealthProber
 from aigateway_operator.handlers import KopfSource
 from aigateway_operator.health import HealthServer
 from aigateway_operator.kube.certificates import CertificateNames, CertificateObjects, Owner
@@ -33,8 +36,17 @@ from aigateway_operator.kube.client import KubeClient
 from aigateway_operator.kube.events import EventPoster
 from aigateway_operator.kube.lease import LeaderElection
 from aigateway_operator.kube.owned import OwnedWatch
+from aigateway_operator.kube.pods import PodWatch
+from aigateway_operator.kube.resources import PODS
 from aigateway_operator.kube.secrets import SecretWatch
+from aigateway_operator.logs import follow_uri, logging_to
+from aigateway_operator.metrics.controller import ControllerMetrics, Sources
+from aigateway_operator.metrics.process import process_metrics
 from aigateway_operator.reconcile.controller import Controller, Ports
+from aigateway_operator.rollout.asker import HttpAsker
+from aigateway_operator.rollout.mirror import RedisMirrors
+from aigateway_operator.rollout.resolve import Resolver
+from aigateway_operator.rollout.rollouts import Rollouts
 from aigateway_operator.rules import RuleContext
 from aigateway_operator.settings import Settings
 from aigateway_operator.webhook import WebhookThread
@@ -62,9 +74,13 @@ class Operator:
     ports: Ports
     registry: CollectorRegistry
     election: LeaderElection | None
+    prober: HealthProber
+    closing: tuple[Callable[[], Awaitable[None]], ...] = ()
     certificates: CertificateKeeper | None = None
     health_port: int = 0
     webhook: WebhookThread | None = None
+    identity: str = ""
+    logs: DualLog | None = None
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     @property
@@ -80,18 +96,22 @@ class Operator:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Operator]:
-    """Run a controller for as long as the context lasts; a clean end gives the Lease back and leaves no thread behind."""
+async def running(settings: Settings, logs: DualLog | None = None) -> AsyncIterator[Operator]:
+    """Run a controller for as long as the context lasts; a clean end gives the Lease back and leaves no thread behind.
+
+    `logs` keep the audit trail; None: nobody does.
+    """
     async with KubeClient.connect(
         settings.kubeconfig, settings.context, user_agent=f"aigateway-operator/{__version__} (controller)"
     ) as client:
-        operator = _compose(settings, client)
+        operator = _compose(settings, client, logs)
         health = HealthServer(
             settings.health_host,
             settings.health_port,
             operator.controller.repairer.owed_seconds,
             operator.why_not_ready,
             operator.registry,
+            _metrics(operator).take,
         )
         operator.health_port = await health.start()
         try:
@@ -104,6 +124,11 @@ async def running(settings: Settings) -> AsyncIterator[Operator]:
                 *([asyncio.create_task(election.run(), name=ELECTION)] if election is not None else []),
                 *([asyncio.create_task(keeper.run(), name="certificates")] if keeper is not None else []),
                 *([asyncio.create_task(operator.webhook.watch(), name="webhook")] if operator.webhook is not None else []),
+                *(
+                    [asyncio.create_task(follow_uri(settings, logs), name="log settings")]
+                    if logs is not None and settings.log_mongodb_uri_file
+                    else []
+                ),
             ]
             yield operator
         finally:
@@ -115,12 +140,12 @@ async def _start_webhook(operator: Operator) -> WebhookThread | None:
     """Start the webhook beside the controller if settings ask for it."""
     if not operator.settings.with_webhook:
         return None
-    webhook = WebhookThread(operator.settings, operator.registry)
+    webhook = WebhookThread(operator.settings, operator.registry, operator.logs)
     await webhook.start()
     return webhook
 
 
-def _compose(settings: Settings, client: KubeClient) -> Operator:
+def _compose(settings: Settings, client: KubeClient, logs: DualLog | None) -> Operator:
     """Join adapters to the controller's ports. The callbacks name `controller`, which is made last."""
     clock = time.monotonic
     registry = CollectorRegistry()
@@ -133,7 +158,7 @@ def _compose(settings: Settings, client: KubeClient) -> Operator:
             settings.lease_name,
             identity,
             on_started=lambda: _lead(operator),
-            on_stopped=lambda: controller.on_standby(),
+            on_stopped=lambda: _stand_by(operator),
         )
         client.fence = election.remaining_seconds
     secret_watch = SecretWatch(
@@ -148,26 +173,69 @@ def _compose(settings: Settings, client: KubeClient) -> Operator:
         on_change=lambda resource, namespace, name, version: controller.on_owned(resource, namespace, name, version),
         on_listed=lambda namespace: controller.on_namespace_listed(namespace),
     )
-    ports = Ports(client, secret_watch, owned_watch, election or _AlwaysLeader(), EventPoster(client, identity))
     context = RuleContext(name="", allow_addresses=settings.allow_addresses, cluster_domain=settings.cluster_domain)
-    controller = Controller(ports, context, settings.namespaces, clock)
+    pods, asker = PodWatch(client), HttpAsker(context)
+    rollouts = Rollouts(
+        pods,
+        partial(client.patch_status, PODS),
+        asker,
+        on_change=lambda key: controller.on_rollout(key),
+        clock=clock,
+        on_proven=measures.PROPAGATION_SECONDS.histogram(registry).observe,
+    )
+    mirrors = RedisMirrors(
+        Resolver(context, Random()),  # noqa: S311 - any of the addresses, not a secret
+        on_change=lambda key: controller.on_mirror(key),
+        may_write=lambda: leadership.is_leader,
+        clock=clock,
+        channel=settings.redis_channel,
+    )
+    connector = Connector(context)
+    prober = HealthProber(
+        lambda target: make_checker(target, connector), on_change=lambda key: controller.on_health(key), clock=clock
+    )
+    leadership, poster = election or _AlwaysLeader(), EventPoster(client, identity)
+    ports = Ports(client, secret_watch, owned_watch, leadership, poster, rollouts, mirrors, prober)
+    rounds = measures.ROUND_SECONDS.histogram(registry)
+    controller = Controller(ports, context, settings.namespaces, clock, on_round=rounds.observe, recorder=logs)
     source = KopfSource(
         controller.on_object,
         kubeconfig=settings.kubeconfig,
         context=settings.context,
         namespaces=settings.namespaces,
     )
-    operator = Operator(settings, controller, source, ports, registry, election)
+    operator = Operator(
+        settings,
+        controller,
+        source,
+        ports,
+        registry,
+        election,
+        prober,
+        closing=(rollouts.stop, mirrors.stop, prober.stop, pods.stop, asker.close),
+        identity=identity,
+        logs=logs,
+    )
     operator.certificates = _keeper(settings, client, operator)
-    _add_metrics(operator)
     return operator
 
 
 def _lead(operator: Operator) -> None:
     """Begin to write: this process leads from now on."""
+    operator.controller.journal.leadership(operator.identity, leads=True)
     operator.controller.on_leading()
+    if operator.logs is not None:
+        operator.logs.lead(True)
     if operator.certificates is not None:
         operator.certificates.wake()
+
+
+def _stand_by(operator: Operator) -> None:
+    """Write no more: another process leads, or may."""
+    operator.controller.on_standby()
+    operator.controller.journal.leadership(operator.identity, leads=False)
+    if operator.logs is not None:
+        operator.logs.lead(False)
 
 
 def _keeper(settings: Settings, client: KubeClient, operator: Operator) -> CertificateKeeper | None:
@@ -194,33 +262,20 @@ def _keeper(settings: Settings, client: KubeClient, operator: Operator) -> Certi
     return keeper
 
 
-def _add_metrics(operator: Operator) -> None:
-    """Register what is cheap to read at each scrape."""
-    registry, controller = operator.registry, operator.controller
-    Info("aigateway_build", "Version of this process.", registry=registry).info({"version": __version__})
-    gauges = {
-        "aigateway_leader": ("1 while this process holds the Lease.", lambda: float(operator.is_leader)),
-        "aigateway_watch_owed_seconds": (
-            "How long the watch has owed a change that a LIST showed.",
-            controller.repairer.owed_seconds,
-        ),
-        "aigateway_status_writes": ("Statuses written since start.", lambda: float(controller.statuses.written)),
-        "aigateway_source_restarts": ("Restarts of the event source since start.", lambda: float(operator.source.restarts)),
-    }
-    for name, (text, read) in gauges.items():
-        Gauge(name, text, registry=registry).set_function(read)
-    if operator.certificates is not None:
-        text = "When leaf or authority expires, seconds since 1970; NaN while this process has not led."
-        expiry = Gauge("aigateway_kept_certificate_not_after_timestamp_seconds", text, ["certificate"], registry=registry)
-        expiry.labels("leaf").set_function(partial(operator.certificates.expiry, "leaf"))
-        expiry.labels("authority").set_function(partial(operator.certificates.expiry, "authority"))
-    rounds = Gauge("aigateway_rounds", "Rounds since start, by outcome.", ["outcome"], registry=registry)
-    for outcome in ("changed", "unchanged", "conflict", "error", "fault"):
-        rounds.labels(outcome).set_function(partial(_count, controller.rounds, outcome))
-
-
-def _count(counter: Counter[str], name: str) -> float:
-    return float(counter[name])
+def _metrics(operator: Operator) -> ControllerMetrics:
+    """Register everything that is read at a scrape."""
+    keeper = operator.certificates
+    sources = Sources(
+        operator.controller,
+        operator.prober,
+        lambda: operator.is_leader,
+        lambda: operator.source.restarts,
+        None if keeper is None else keeper.expiry,
+    )
+    metrics = ControllerMetrics(sources)
+    process_metrics(operator.registry, operator.logs)
+    operator.registry.register(metrics)
+    return metrics
 
 
 async def _supervise(operator: Operator) -> None:
@@ -242,6 +297,8 @@ async def _stop(operator: Operator) -> None:
             for task in writing:
                 task.cancel()
             await asyncio.gather(*writing, return_exceptions=True)
+            for close in operator.closing:
+                await close()
             if operator.election is not None:
                 await operator.election.stop()
             for adapter in (operator.ports.secrets, operator.ports.owned, operator.ports.announcer):
@@ -250,13 +307,13 @@ async def _stop(operator: Operator) -> None:
         logger.warning("Stopping took longer than {:.0f} s", STOP_SECONDS)
 
 
-async def serve(settings: Settings) -> int:
+async def serve(settings: Settings, logs: DualLog | None = None) -> int:
     """Run until SIGTERM or SIGINT; return the exit code. A part that breaks down ends the process with 1."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(settings) as operator:
+    async with running(settings, logs) as operator:
         logger.bind(pid=os.getpid(), health_port=operator.health_port).info("Operator {} started", __version__)
         waiter = asyncio.create_task(stop.wait())
         done, _ = await asyncio.wait([waiter, *operator.tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -270,8 +327,8 @@ async def serve(settings: Settings) -> int:
 
 def run_operator(settings: Settings) -> int:
     """Configure logging, print the settings and run. The body of `aigateway run`."""
-    aigateway_logs.configure(settings.log_level, settings.log_format)
-    logger.bind(**settings.model_dump(mode="json")).info("Settings")
-    if settings.allow_addresses:
-        logger.warning("Addresses that rules refuse are allowed: {}", ", ".join(map(str, settings.allow_addresses)))
-    return asyncio.run(serve(settings))
+    with logging_to(settings) as logs:
+        logger.bind(**settings.model_dump(mode="json")).info("Settings")
+        if settings.allow_addresses:
+            logger.warning("Addresses that rules refuse are allowed: {}", ", ".join(map(str, settings.allow_addresses)))
+        return asyncio.run(serve(settings, logs))

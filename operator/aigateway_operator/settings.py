@@ -1,6 +1,7 @@
 """Settings of the operator: `AIGATEWAY_*` environment variables, and the flags of `aigateway run` above them.
 
-A leaf: `main` reads it and hands out its parts; no other room imports it. Printed at start; nothing in it is secret.
+A leaf: `main` reads it and hands out its parts; no other room imports it. Printed at start; `log_mongodb_uri` is the only
+secret, is never printed and has no flag.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _HOST_NAME: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
@@ -39,6 +40,8 @@ class Settings(BaseSettings):
     """DNS domain of the cluster; names below `svc.<domain>` are inside it."""
     secret_selector: str = ""
     """Label selector that narrows the Secrets that are watched. Default: none; Helm releases and tokens are never read."""
+    redis_channel: Annotated[str, Field(min_length=1, max_length=255)] = "config:invalidate"
+    """Redis channel on which changed documents are told, for GatewayConfigs with spec.delivery.redisNotify."""
     lease_namespace: str = "default"
     """Namespace of the Lease by which one of several operators leads. The chart sets it to the operator's own."""
     lease_name: str = "aigateway-operator"
@@ -87,6 +90,30 @@ class Settings(BaseSettings):
     """Lowest level of the operator's own log."""
     log_format: Literal["json", "text"] = "text"
     """json for machines, text for people."""
+    log_dir: Path | None = None
+    """Folder for log files: system, operation and error, a file a day. Default: no files are written."""
+    log_files_format: Literal["json", "text"] = "json"
+    """How these files are written; `aigateway audit` reads both."""
+    log_spool_dir: Path | None = None
+    """Folder where records wait for MongoDB, on a volume that outlives the process. Default: nothing goes to MongoDB."""
+    log_spool_mebibytes: Annotated[int, Field(ge=4, le=1_048_576)] = 256
+    """Most that waits there; beyond it system records are dropped first, and counted."""
+    log_mongodb_uri: SecretStr | None = None
+    """URI of the MongoDB that takes the logs, with user and password. Never printed; better mounted, see the next one."""
+    log_mongodb_uri_file: Path | None = None
+    """File with that URI, as a Secret is mounted; read again when it changes. Default: none; logs stay in files and spool."""
+    log_mongodb_database: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,63}$")] = "ai_gateway"
+    """Database of the collections system_logs and operation_logs."""
+    log_mongodb_indexes: bool = True
+    """false: only the index on timestamp is made, for servers such as FerretDB 1 that do not use the others."""
+    log_system_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Lowest level of system records that files and MongoDB keep; errors are always kept in files."""
+    log_operation_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Lowest level of operation records, the audit trail, that files and MongoDB keep."""
+    log_system_retention_days: Annotated[int, Field(ge=1, le=36_500)] = 30
+    """Days for which system records are kept, in files and MongoDB."""
+    log_operation_retention_days: Annotated[int, Field(ge=1, le=36_500)] = 30
+    """Days for which the audit trail is kept, in files and MongoDB."""
 
     @field_validator("namespaces", "webhook_names", mode="before")
     @classmethod

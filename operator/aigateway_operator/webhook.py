@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from loguru import logger
-from prometheus_client import CollectorRegistry, Gauge, Info
+from prometheus_client import CollectorRegistry, Gauge
 
-import aigateway_logs
+from aigateway_logs import DualLog
 from aigateway_operator import __version__
 from aigateway_operator.admission.certificate_files import CertificateFiles
 from aigateway_operator.admission.ports import CertificateSource
@@ -28,6 +28,9 @@ from aigateway_operator.admission.server import WebhookServer
 from aigateway_operator.admission.serving_certificate import ServingCertificate
 from aigateway_operator.errors import SettingsError
 from aigateway_operator.health import HealthServer
+from aigateway_operator.logs import follow_uri, logging_to
+from aigateway_operator.measures import SERVED_CERTIFICATE
+from aigateway_operator.metrics.process import process_metrics
 from aigateway_operator.settings import Settings
 
 _STOP_SECONDS: Final = 10.0
@@ -42,16 +45,17 @@ class Webhook:
 
 
 @asynccontextmanager
-async def serving(settings: Settings, registry: CollectorRegistry) -> AsyncIterator[Webhook]:
-    """Answer reviews for as long as the context lasts; the end waits for what is under way, see `webhook_drain_seconds`."""
+async def serving(settings: Settings, registry: CollectorRegistry, logs: DualLog | None = None) -> AsyncIterator[Webhook]:
+    """Answer reviews for as long as the context lasts; the end waits for what is under way, see `webhook_drain_seconds`.
+
+    `logs` keep a record of every decision; None: nobody does.
+    """
     certificate = ServingCertificate(settings.webhook_client_ca)
     policy = Policy(settings.allow_addresses, settings.cluster_domain)
-    server = WebhookServer(settings.webhook_host, settings.webhook_port, certificate, policy, registry)
-    Gauge(
-        "aigateway_webhook_certificate_not_after_timestamp_seconds",
-        "When the serving certificate expires, seconds since 1970; 0: there is none.",
-        registry=registry,
-    ).set_function(lambda: certificate.not_after.timestamp() if certificate.not_after else 0.0)
+    server = WebhookServer(settings.webhook_host, settings.webhook_port, certificate, policy, registry, journal=logs)
+    Gauge(SERVED_CERTIFICATE.name, SERVED_CERTIFICATE.text, registry=registry).set_function(
+        lambda: certificate.not_after.timestamp() if certificate.not_after else 0.0
+    )
     async with _certificate_source(settings) as source:
         await server.start()
         logger.bind(port=server.port).info("Webhook listening")
@@ -90,6 +94,7 @@ class WebhookThread:
 
     settings: Settings
     registry: CollectorRegistry
+    logs: DualLog | None = None
     port: int = field(default=0, init=False)
     _server: WebhookServer | None = field(default=None, init=False)
     _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False)
@@ -136,7 +141,7 @@ class WebhookThread:
 
     async def _main(self, home: asyncio.AbstractEventLoop, started: asyncio.Future[None]) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        async with serving(self.settings, self.registry) as webhook:
+        async with serving(self.settings, self.registry, self.logs) as webhook:
             self._server, self.port = webhook.server, webhook.server.port
             home.call_soon_threadsafe(_settle, started, None)
             await _until_over(self._stop, webhook)
@@ -161,18 +166,19 @@ async def _until_over(stop: asyncio.Event, webhook: Webhook) -> bool:
     return waiter in done
 
 
-async def serve(settings: Settings) -> int:
+async def serve(settings: Settings, logs: DualLog | None = None) -> int:
     """Run until SIGTERM or SIGINT; return the exit code. A part that breaks down ends the process with 1."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     registry = CollectorRegistry()
-    Info("aigateway_build", "Version of this process.", registry=registry).info({"version": __version__})
-    async with serving(settings, registry) as webhook:
+    process_metrics(registry, logs)
+    async with serving(settings, registry, logs) as webhook:
         server = webhook.server
         health = HealthServer(settings.health_host, settings.health_port, lambda: 0.0, server.why_not_ready, registry)
         await health.start()
+        uri = asyncio.create_task(follow_uri(settings, logs), name="log settings") if logs is not None else None
         try:
             logger.bind(pid=os.getpid(), port=server.port, health_port=health.port).info("Webhook {} started", __version__)
             asked = await _until_over(stop, webhook)
@@ -180,14 +186,16 @@ async def serve(settings: Settings) -> int:
             server.draining = True  # readiness is red, and seen to be, while the rest is answered
             await asyncio.sleep(settings.webhook_drain_seconds)
         finally:
+            if uri is not None:
+                uri.cancel()
             await health.stop()
     return 0 if asked else 1
 
 
 def run_webhook(settings: Settings) -> int:
     """Configure logging, print the settings and run. The body of `aigateway webhook`."""
-    aigateway_logs.configure(settings.log_level, settings.log_format)
-    logger.bind(**settings.model_dump(mode="json")).info("Settings")
-    if settings.allow_addresses:
-        logger.warning("Addresses that rules refuse are allowed: {}", ", ".join(map(str, settings.allow_addresses)))
-    return asyncio.run(serve(settings))
+    with logging_to(settings) as logs:
+        logger.bind(**settings.model_dump(mode="json")).info("Settings")
+        if settings.allow_addresses:
+            logger.warning("Addresses that rules refuse are allowed: {}", ", ".join(map(str, settings.allow_addresses)))
+        return asyncio.run(serve(settings, logs))

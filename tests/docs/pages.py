@@ -13,7 +13,18 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-NAMES: Final = ("quickstart", "concepts", "status", "troubleshooting", "operations", "admission", "architecture")
+NAMES: Final = (
+    "quickstart",
+    "concepts",
+    "status",
+    "troubleshooting",
+    "operations",
+    "admission",
+    "architecture",
+    "gateway",
+    "metrics",
+    "runbooks",
+)
 PAGES: Final = (
     ROOT / "README.md",
     *(ROOT / "docs" / f"{name}.md" for name in NAMES),

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from aigateway_gateway.openai_errors import Kind
+from aigateway_gateway.settings import GatewaySettings
 from aigateway_operator.api.conditions import ConditionType, Reason
+from aigateway_operator.plan.health import HealthReason, HealthState
 from aigateway_operator.rules import RuleContext, check_gateway_config, check_virtual_model
 from aigateway_operator.settings import Settings
 from tests.docs.pages import PAGES, ROOT, Block, blocks, missing_lines
@@ -47,6 +50,13 @@ def test_status_page_names_no_reason_that_does_not_exist() -> None:
     assert named - {str(reason) for reason in Reason} == set()
 
 
+def test_health_page_explains_every_state_and_reason_and_no_other() -> None:
+    """Its table has one row for each reason that a store can have, with a state that exists."""
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| .+ \| .+ \|$", (ROOT / "docs" / "health.md").read_text(), re.MULTILINE)
+    assert sorted(reason for _, reason in rows) == sorted(HealthReason)
+    assert {state for state, _ in rows} == set(HealthState)
+
+
 def test_operations_page_lists_every_setting_with_its_default_and_meaning() -> None:
     """The table is what Settings say, in their order."""
     rows = re.findall(r"^\| `(AIGATEWAY_\w+)` \| (.*?) ?\| (.*) \|$", OPERATIONS.read_text(), re.MULTILINE)
@@ -56,6 +66,20 @@ def test_operations_page_lists_every_setting_with_its_default_and_meaning() -> N
         shown = "" if field.default in ((), None, "") else f"`{default}`"
         expected.append((f"AIGATEWAY_{name.upper()}", shown, (field.description or "").replace("\n", " ")))
     assert rows == expected
+
+
+def test_gateway_page_lists_every_setting_and_every_error() -> None:
+    """The tables are what the settings and the table of errors say."""
+    page = (ROOT / "docs" / "gateway.md").read_text()
+    rows = re.findall(r"^\| `(AIGATEWAY_\w+)` \| (.*?) ?\| (.*) \|$", page, re.MULTILINE)
+    expected = []
+    for name, field in GatewaySettings.model_fields.items():
+        default = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
+        variable = "AIGATEWAY_ALLOW_ADDRESSES" if name == "allow_addresses" else f"AIGATEWAY_GATEWAY_{name.upper()}"
+        shown = "" if field.default in ((), None, "") else f"`{default}`"
+        expected.append((variable, shown, (field.description or "").replace("\n", " ")))
+    assert rows == expected
+    assert [kind.name for kind in Kind if f"| {kind.value.status} | {kind.value.code or ''}".rstrip() not in page] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)

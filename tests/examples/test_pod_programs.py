@@ -220,11 +220,11 @@ def test_new_lineage_starts_again_at_a_low_revision(volumes: Volumes, program: R
 
 
 def test_document_that_vanishes_takes_nothing_away(volumes: Volumes, program: RunningProgram) -> None:
-    """A ConfigMap deleted by mistake: an optional source leaves the folder, the pod serves on."""
+    """A ConfigMap deleted by mistake: an optional source leaves the folder, the pod serves on and says what is missing."""
     first(volumes, program)
     volumes.config.clear()
-    volumes.put_credentials(2, KEYS)  # a fence: once this is loaded the empty folder has been seen
+    volumes.put_credentials(2, KEYS)
     volumes.swap(config_first=True)
     loaded(program, 2)
-    runs(program, {"config.yml": 5})
+    stays(program, "config", {"config.yml": 5})
     assert program.models() == {"chat": {"current": "small", "model": "gpt-4o-mini", "keyed": True}}

@@ -39,9 +39,11 @@ class Volume:
         debug: bool = False,
         storage: Mapping[str, Any] = NO_STORES,
         secrets: Mapping[str, str] = NO_SECRETS,
+        stream: Mapping[str, Any] = STREAM,
     ) -> None:
         """Bring a new revision whose live backend is `current`.
 
+        `stream`: both log streams.
         `secrets`: further files of credentials; `backend.key`, if it is among them, is the key for the backends.
         """
         self.revision += 1
@@ -55,7 +57,7 @@ class Volume:
             "storage": {**NO_STORES, **storage},
             "web_search": None,
             "ai-gateway": {"virtual_models": {"chat": entry}},
-            "log": {"system": STREAM, "operation": STREAM},
+            "log": {"system": stream, "operation": stream},
         }
         content = json.dumps(document).encode()
         common = {"schema": documents.SCHEMA, "gateway": "ai/main", "lineage": "l1", "shard": None}

@@ -107,8 +107,8 @@ async def flip(world: World, said: Said) -> None:  # noqa: F811 - a fixture's na
             await asyncio.sleep(dice.uniform(0.0, 0.02))
 
         async def is_propagated(wanted: str = NAMES[current]) -> None:
-            newest = max(said.currents)
-            assert (said.currents[newest], said.last) == (wanted, newest)
+            newest = max(said.currents, default=-1)
+            assert (said.currents.get(newest), said.last) == (wanted, newest)
 
         await eventually_async(is_propagated, within_seconds=10, every_seconds=0.01)
         await asyncio.sleep(0.1)  # requests that start after it
@@ -164,6 +164,38 @@ async def test_two_hundred_flips_under_load_fail_no_request_and_mix_nothing_up(
         if (faults := _faults(request, asked[request.trace].at, ledger[request.pod], said))
     ]
     assert wrong == []
+
+
+async def test_after_propagated_no_worker_of_a_pod_answers_by_an_older_one(
+    world: World,  # noqa: F811
+    start_operator: StartOperator,  # noqa: F811
+    start_pod: StartPod,  # noqa: F811
+    stub: StubUpstream,
+) -> None:
+    """Three workers share a port: as soon as it is said, each of many new connections is answered by the new backend."""
+    furnish(world, stub.base_url)
+    start_operator(allow_addresses=LOOPBACK)
+    world.wait_ready("chat")
+    pod = await asyncio.to_thread(start_gateway, start_pod, "gateway-0", WORKERS="3")
+    headers = {"Authorization": f"Bearer {CALLER}"}
+    async with watching(world) as said:
+        for name in NAMES[1:6]:
+            await asyncio.to_thread(world.patch_spec, "VirtualModel", "chat", current=name)
+
+            async def is_propagated(wanted: str = name) -> None:
+                assert (said.currents.get(said.last), said.last) == (wanted, max(said.currents, default=-1))
+
+            await eventually_async(is_propagated, within_seconds=15, every_seconds=0.002)
+            connector = aiohttp.TCPConnector(force_close=True, limit=0)
+            async with aiohttp.ClientSession(headers=headers, connector=connector) as session:
+
+                async def answered_by(session: aiohttp.ClientSession = session) -> str:
+                    body = {"model": "chat", "messages": []}
+                    async with session.post(f"{url_of(pod)}/v1/chat/completions", json=body) as got:
+                        text = await got.read()
+                        return str(orjson.loads(text)["model"]) if got.status == 200 else f"{got.status} {text!r}"
+
+                assert set(await asyncio.gather(*(answered_by() for _ in range(30)))) == {f"up-{name}"}
 
 
 def _has_run(pod: StandInPod, revision: int) -> list[InForce]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -220,7 +221,10 @@ def test_docs_describe_what_is_served(gateway: RunningGateway) -> None:
     """The raw routes are in the description too."""
     paths = httpx.get(f"{gateway.url}/openapi.json").json()["paths"]
     assert {"/v1/chat/completions", "/v1/embeddings", "/v1/models", "/api/v1/health/ready"} <= set(paths)
-    assert httpx.get(f"{gateway.url}/docs").status_code == 200
+    docs = httpx.get(f"{gateway.url}/docs")
+    assert docs.status_code == 200
+    assert "POST /v1/embeddings" in docs.text
+    assert re.findall(r"<script|src=|https?://(?!platform\.openai\.com)", docs.text) == [], "it loads something"
     assert httpx.get(f"{gateway.url}/").json()["data"]["links"]["docs"] == "/docs"
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 
+from aigateway_gateway.serve import listen, serve
+from aigateway_gateway.settings import GatewaySettings
 from tests.eventually import eventually
 from tests.gateway.programs import Volume, gateway_program
+from tests.gateway_runs import LOOPBACK
 from tests.stub_upstream import Behaviour, StubUpstream
 
 AUTH = {"Authorization": "Bearer key-chat"}
@@ -75,10 +80,16 @@ def test_two_workers_share_the_port_and_a_killed_one_is_replaced(volume: Volume,
         os.kill(first, signal.SIGKILL)
         program.find(rf"Worker ({first}) died; starting another")
 
+        seen: list[int] = []
+
         def three() -> None:
+            with suppress(httpx.TransportError):  # a connection that the dead one had accepted
+                seen.append(ask(url).status_code)
             assert len(workers()) == 3
 
-        eventually(three, within_seconds=20)
+        eventually(three, within_seconds=20, every_seconds=0.001)
+        seen += [ask(url).status_code for _ in range(50)]
+        assert set(seen) == {200}, "a worker took callers before it had a configuration"
         for _ in range(10):
             answered_by(url, "up-b")
         metrics = httpx.get(program.find(r"Metrics at (http://\S+)")).text
@@ -87,6 +98,25 @@ def test_two_workers_share_the_port_and_a_killed_one_is_replaced(volume: Volume,
         assert int(counted[1]) >= 10
         program.process.send_signal(signal.SIGTERM)
         assert program.end() == 0
+
+
+async def test_a_worker_takes_no_callers_before_it_has_a_configuration(stub: StubUpstream, tmp_path: Path) -> None:
+    """Its siblings have made the pod ready: a caller whom the shared socket brings early waits, and is not told 503."""
+    stop = asyncio.Event()
+    settings = GatewaySettings(
+        config_dir=tmp_path / "config", credentials_dir=tmp_path / "credentials", status_port=None, drain_seconds=0,
+        allow_addresses=LOOPBACK,
+    )  # fmt: skip
+    with listen("127.0.0.1", 0) as sock:
+        url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+        worker = asyncio.create_task(serve(settings, sock=sock, workers_folder=tmp_path / "workers", stop=stop))
+        early = asyncio.create_task(asyncio.to_thread(ask, url))
+        done, _ = await asyncio.wait([early, worker], timeout=0.5)
+        assert done == set()
+        Volume(tmp_path, stub.base_url).write("a")
+        assert (await early).status_code == 200
+        stop.set()
+        await worker
 
 
 def test_it_listens_without_a_configuration_and_is_not_ready(tmp_path: Path) -> None:

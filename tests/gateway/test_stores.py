@@ -200,6 +200,23 @@ def test_redis_and_mongodb_are_healthy_and_collections_made(
         client.drop_database("gw")
 
 
+def test_collections_that_were_left_half_made_are_completed(stub: StubUpstream, own_mongodb: MongoServer) -> None:
+    """A pod that ended while it made indexes leaves some out, and an administrator may have made one differently."""
+    import pymongo
+
+    client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient("127.0.0.1", own_mongodb.port)
+    with client:
+        client["gw"].create_collection("system_logs")
+        client["gw"]["operation_logs"].create_index([("level", 1)], name="level")
+        with RunningGateway(
+            with_stores(stub.base_url, mongodb=mongodb_at(own_mongodb.port)), store_check_seconds=0.2
+        ) as gateway:
+            expect(gateway, mongodb="healthy")
+        made = {name: set(client["gw"][name].index_information()) for name in ("system_logs", "operation_logs")}
+    assert made["system_logs"] == {"_id_", "level", "source", "trace_id"}
+    assert made["operation_logs"] == {"_id_", "level", "source", "trace_id", "operation", "resource_id", "user_id"}
+
+
 def test_a_store_that_is_away_or_hangs_degrades_health_and_nothing_else(stub: StubUpstream) -> None:
     """Refused, silent, and a name that does not exist: unhealthy within the time-out, with a reason and no secret."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
 
+from aigateway_operator import health
 from aigateway_operator.errors import SettingsError
 from aigateway_operator.health import OWED_LIMIT_SECONDS, HealthServer
 
@@ -70,6 +76,50 @@ async def test_metrics_are_read_when_asked_for() -> None:
         assert status == 200
         assert "aigateway_watch_owed_seconds 7.0" in text
         assert (await patient.ask("/other"))[0] == 404
+
+
+class Slow(Collector):
+    """A collector that takes its time, and notes in which thread."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.threads: list[str] = []
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        self.threads.append(threading.current_thread().name)
+        time.sleep(self.seconds)
+        return ()
+
+
+async def test_a_large_scrape_holds_up_nothing_else() -> None:
+    """It is written in a thread of its own; what only the loop may read is noted in the loop before."""
+    async with listening() as patient:
+        slow, noted = Slow(1.0), []
+        patient.registry.register(slow)
+        patient.server.before_scrape = lambda: noted.append(threading.current_thread().name)
+        scrape = asyncio.create_task(patient.ask("/metrics"))
+        while not slow.threads:
+            await asyncio.sleep(0.01)
+        began = time.monotonic()
+        assert (await patient.ask("/healthz"))[0] == 200
+        assert time.monotonic() - began < 0.5
+        assert not scrape.done()
+        assert (await scrape)[0] == 200
+        assert noted == [threading.current_thread().name]
+        assert slow.threads[0].startswith("metrics")
+
+
+async def test_a_scrape_that_takes_too_long_is_told_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prometheus has given up by then; the answer says why."""
+    monkeypatch.setattr(health, "SCRAPE_SECONDS", 0.1)
+    async with listening() as patient:
+        patient.registry.register(Slow(0.5))
+        status, text = await patient.ask("/metrics")
+        assert (status, "could not be written within" in text) == (503, True)
+        assert (await patient.ask("/healthz"))[0] == 200
 
 
 async def test_a_port_that_is_taken_is_told_with_the_variable_to_change() -> None:

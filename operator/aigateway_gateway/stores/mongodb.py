@@ -23,6 +23,12 @@ COLLECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
 """Collections, and the fields that are indexed in each with the time: as the log shipper does, whose work retention is."""
 
 
+_OTHERWISE_THERE: Final = (85, 86)
+"""IndexOptionsConflict, IndexKeySpecsConflict: somebody made it with options of their own, which stay."""
+_DRIVERS_SHARE: Final = 0.8
+"""Of the time a look may take, so that the driver still gets to say what is wrong."""
+
+
 @dataclass(frozen=True, slots=True)
 class MongoDBValues:
     """Everything the client is made of; it is made anew when any of it changes."""
@@ -48,7 +54,7 @@ class MongoDBClient:
         settings = values.settings
         await check_host(settings.host, settings.port, values.allowed)
         pymongo = await asyncio.to_thread(import_module, "pymongo")
-        milliseconds = int(values.timeout_seconds * 1000)
+        milliseconds = max(1, int(values.timeout_seconds * _DRIVERS_SHARE * 1000))
         options: dict[str, Any] = {
             "directConnection": True,
             "serverSelectionTimeoutMS": milliseconds,
@@ -79,13 +85,14 @@ class MongoDBClient:
         return "MongoDB answers."
 
     async def _make_what_is_absent(self) -> None:
-        there = set(await self._database.list_collection_names())
+        """Make the indexes, and with them the collections; what a time-out cut off is gone on with the next time."""
         for name, fields in COLLECTIONS.items():
-            if name in there:
-                continue  # whoever made it made its indexes, maybe with options of its own
-            await self._database.create_collection(name)
             for field in fields:
-                await self._database[name].create_index([(field, 1), ("timestamp", -1)], name=field)
+                try:
+                    await self._database[name].create_index([(field, 1), ("timestamp", -1)], name=field)
+                except Exception as error:
+                    if getattr(error, "code", None) not in _OTHERWISE_THERE:
+                        raise
 
     async def close(self) -> None:
         """End its connections."""

@@ -91,6 +91,8 @@ async def look(slot: Slot, timeout_seconds: float) -> StoreHealth:
         except Exception as error:  # noqa: BLE001 - drivers raise whatever they like, and health must go on
             if _is_denied(error):  # more tries are more of the same, and some servers lock accounts
                 return _unhealthy("It refuses the user, password or key it is given. Check the Secret that storage names.")
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                return _unhealthy("Its TLS certificate is not trusted. Check the CA that tls.caSecretRef of storage names.")
             # The kind of error alone: drivers put addresses, user names and at times whole URIs into their texts.
             health = _unhealthy(f"It does not answer as it should: {type(error).__name__}.")
         if pause is not None:

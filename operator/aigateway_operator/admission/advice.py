@@ -73,6 +73,9 @@ def _gateway_config(spec: JsonObject) -> Iterator[str]:
         yield "spec.app.debug: verbose logs and error details; not for production"
     if _at(spec, "delivery").get("poke") is False:
         yield "spec.delivery.poke: off; edits reach pods after 30 to 90 seconds"
+    redis = _at(_at(spec, "storage"), "redis")
+    if _at(spec, "delivery").get("redisNotify") is True and (not redis or redis.get("enabled") is False):
+        yield "spec.delivery.redisNotify: no effect without an enabled spec.storage.redis"
 
 
 def _at(holder: JsonObject, key: str) -> JsonObject:

@@ -1,13 +1,15 @@
-"""What the webhook role needs from outside of it: a certificate.
+"""What the webhook role needs from outside of it: a certificate, and somebody who keeps records of its decisions.
 
-The server knows this Protocol only; `main` hands it a source: files of a folder (`certificate_files.py`, a mount of
-cert-manager) or the Secret that the leader keeps (an adapter in `kube/`). Must not import any room.
+The server knows these Protocols only; `main` hands it a source: files of a folder (`certificate_files.py`, a mount of
+cert-manager) or the Secret that the leader keeps (an adapter in `kube/`), and the process's logs. Must not import any room.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Protocol
+
+from aigateway_logs import OperationRecord
 
 
 class CertificateSource(Protocol):
@@ -21,4 +23,12 @@ class CertificateSource(Protocol):
         what it has. Outages of the origin are the source's to survive: it retries and keeps silent, since the pair in use is
         still good.
         """
+        ...
+
+
+class Journal(Protocol):
+    """Keeps records. `aigateway_logs.DualLog` fulfils it."""
+
+    async def operation_written(self, record: OperationRecord) -> bool:
+        """Return once the record survives this process, within 50 ms in any case; False: it may not. Never raises."""
         ...

@@ -62,6 +62,10 @@ class ReviewRequest:
     """The object as it is stored; {} on CREATE."""
     size_bytes: int
     """Length of the whole review: no part of it is larger."""
+    groups: tuple[str, ...] = ()
+    """Groups of the user."""
+    dry_run: bool = False
+    """Nothing will be stored, whatever is answered."""
 
 
 def parse_review(body: bytes) -> ReviewRequest:
@@ -140,7 +144,14 @@ def _checked(request: JsonObject, uid: str, size_bytes: int) -> ReviewRequest:
         new=new,
         old=old,
         size_bytes=size_bytes,
+        groups=_groups(user),
+        dry_run=request.get("dryRun") is True,
     )
+
+
+def _groups(user: JsonObject) -> tuple[str, ...]:
+    groups = user.get("groups")
+    return tuple(group for group in groups if isinstance(group, str)) if isinstance(groups, list) else ()
 
 
 def _kind(request: JsonObject) -> str:

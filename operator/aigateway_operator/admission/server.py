@@ -1,7 +1,8 @@
 """The webhook's server: POST /validate over TLS, one AdmissionReview in, one out. Nothing else is ever answered with a verdict.
 
-Whatever is not a well-formed review of ours gets an HTTP error or a refusal, never "allowed". A handler does no I/O: a review
-is computed between two awaits. Bodies are bounded one by one and together; slow senders are cut off. Liveness, readiness and
+Whatever is not a well-formed review of ours gets an HTTP error or a refusal, never "allowed". A handler asks nobody: a review
+is computed between two awaits. A record of it is kept before the answer, but no answer waits for long, or is changed, because
+a disk is slow or full. Bodies are bounded one by one and together; slow senders are cut off. Liveness, readiness and
 metrics are on the health port (`health`), not here. Called by `webhook`, which brings settings and the certificate's source.
 
 Source: DESIGN section 7; FACTS B4 (what a router and a framework on top cost: three times the CPU of a review).
@@ -20,12 +21,15 @@ from aiohttp.http import HttpProcessingError
 from loguru import logger
 from prometheus_client import CollectorRegistry
 
+from aigateway_logs import OperationRecord
 from aigateway_operator.admission.intake import Busy, Intake
 from aigateway_operator.admission.metrics import AdmissionMetrics
-from aigateway_operator.admission.request import PATH, MalformedReview, parse_review
+from aigateway_operator.admission.ports import Journal
+from aigateway_operator.admission.records import admission_record
+from aigateway_operator.admission.request import PATH, MalformedReview, ReviewRequest, parse_review
 from aigateway_operator.admission.review import Policy, review
 from aigateway_operator.admission.serving_certificate import ServingCertificate
-from aigateway_operator.admission.verdict import MALFORMED, answer, answer_malformed
+from aigateway_operator.admission.verdict import MALFORMED, Verdict, answer, answer_malformed
 from aigateway_operator.errors import SettingsError
 
 MAX_BODY_BYTES: Final = 6_815_744
@@ -65,6 +69,8 @@ class WebhookServer:
     policy: Policy
     registry: CollectorRegistry
     intake: Intake = field(default_factory=Intake)
+    journal: Journal | None = None
+    """Keeps a record of every decision; None: nobody does."""
     draining: bool = field(default=False, init=False)
     """Set before the end: every answer closes its connection, so that callers go to other replicas."""
     _metrics: AdmissionMetrics = field(init=False)
@@ -150,13 +156,16 @@ class WebhookServer:
         try:
             async with self.intake.room_for(length):
                 body = await _read(request, length)
-                return web.Response(body=self._decide(body), content_type=_JSON)
+                answered, record = self._decide(body)
+                if record is not None and self.journal is not None and not await self.journal.operation_written(record):
+                    self._metrics.unrecorded()
+                return web.Response(body=answered, content_type=_JSON)
         except Busy:
             headers = {"Retry-After": "1"}
             raise _TurnedAway(503, "busy", "too many reviews at once: try again", headers) from None
 
-    def _decide(self, body: bytes) -> bytes:
-        """Judge one body. Not a coroutine: nothing is awaited from here to the verdict."""
+    def _decide(self, body: bytes) -> tuple[bytes, OperationRecord | None]:
+        """Judge one body; return the answer and its record. Not a coroutine: nothing is awaited from here to the verdict."""
         started = time.perf_counter()
         try:
             asked = parse_review(body)
@@ -165,9 +174,21 @@ class WebhookServer:
             if error.uid is None:
                 raise _TurnedAway(400, MALFORMED, f"not a review: {error}") from None
             self._metrics.turned_away(MALFORMED)
-            return answer_malformed(error.uid, str(error))
-        self._metrics.decided(asked.kind, asked.operation, verdict.outcome, time.perf_counter() - started)
-        return answer(asked.uid, verdict)
+            return answer_malformed(error.uid, str(error)), None
+        seconds = time.perf_counter() - started
+        self._metrics.decided(asked.kind, asked.operation, verdict.outcome, seconds)
+        return answer(asked.uid, verdict), self._record(asked, verdict, seconds)
+
+    def _record(self, asked: ReviewRequest, verdict: Verdict, seconds: float) -> OperationRecord | None:
+        """Return the record of a decision; None where nobody keeps it, or where it cannot be made."""
+        if self.journal is None:
+            return None
+        try:
+            return admission_record(asked, verdict, seconds * 1000)
+        except Exception:  # noqa: BLE001 - whatever an object holds, its review is answered
+            self._metrics.unrecorded()
+            logger.exception("A decision could not be made a record of")
+            return None
 
 
 def _accepted_length(request: web.BaseRequest) -> int:

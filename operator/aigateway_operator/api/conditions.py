@@ -53,9 +53,9 @@ class Reason(StrEnum):
     NO_SELECTOR = "NoSelector"  # spec.delivery.podSelector is not set: nothing is asked
     NO_PODS = "NoPods"  # the selector selects no running pod
     PROGRESSING = "Progressing"  # written, pods are taking it up
-    STRAGGLERS = "Stragglers"  # some pods run an older revision
+    STRAGGLERS = "Stragglers"  # some pods run something else
     UNREACHABLE = "Unreachable"  # some pods (or backends) cannot be asked
-    NOT_ASKED = "NotAsked"  # this version of the operator does not ask pods yet
+    NOT_ASKED = "NotAsked"  # there is nothing that pods could be asked about
     # BackendsReachable
     REACHABLE = "Reachable"
     REFUSED = "Refused"

@@ -61,17 +61,17 @@ class Rollout(StatusModel):
     credentials_revision: int | None = None
     """Revision of the credentials that was asked about."""
     desired: int | None = None
-    """Pods that should run it."""
+    """Pods that should run it: ready, and not being deleted."""
     updated: int | None = None
     """Pods that said they do."""
     unknown: int | None = None
     """Pods that could not be asked."""
     stragglers: Annotated[list[Annotated[str, Field(max_length=253)]], Field(max_length=5)] | None = None
-    """Up to five pods that run something older."""
+    """Up to five pods that run something else or cannot say what they run."""
     restart_required: Annotated[list[Annotated[str, Field(max_length=253)]], Field(max_length=16)] | None = None
     """Changed values that a running process cannot take up."""
     last_duration_milliseconds: int | None = None
-    """Time from the write to the last pod's answer."""
+    """Time from the last measured write to the last pod's answer."""
 
 
 class Datastore(StatusModel):

@@ -26,13 +26,18 @@ if TYPE_CHECKING:
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "run": ("run", "run the operator"),
     "webhook": ("webhook", "serve admission reviews, or print the webhook's configuration"),
+    "gateway": ("gateway", "serve callers: the OpenAI-compatible gateway"),
+    "local": ("local", "a folder of manifests instead of a cluster: check, render, serve"),
     "crds": ("crds", "write or print the CustomResourceDefinitions"),
     "check": ("check", "check manifests by all rules, without a cluster"),
     "render": ("render", "print what the operator would make of manifests, without a cluster"),
     "import": ("import_config", "turn a plain gateway configuration into manifests and Secrets"),
     "diff": ("diff", "compare what would be rendered now with what is live"),
     "status": ("status", "show gateways and models on one screen"),
+    "doctor": ("doctor", "say what is wrong with an installation, and what to do"),
     "wait": ("wait", "wait until a model or gateway is ready"),
+    "mount": ("mount", "print volumes, port and NetworkPolicy for the pods of a gateway"),
+    "audit": ("audit", "who changed what, when, and what became of it"),
 }
 """Command → its module in this package, and what it is for."""
 

@@ -1,6 +1,6 @@
 """Objects of several gateways, from files or from a cluster → a plan for each, by the same planner as the operator's.
 
-Pure but for the planner's memo. Called by `check`, `render` and `diff`, which differ only in where the objects come from.
+Pure but for the planner's memo. Called by `check`, `render`, `diff` and `local`, which differ only in where objects come from.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class World:
 
     gateways: by key. models: every VirtualModel, by namespace and name. secrets: Secrets that are there. secrets_known
     False: Secrets could not be read, and nothing is concluded from their absence. live: generated ConfigMaps and Secrets
-    as JSON objects, by namespace.
+    as JSON objects, by namespace. now: seconds on any clock. unreferenced_since: what the last plan of a gateway said, on it.
     """
 
     context: RuleContext
@@ -53,6 +53,8 @@ class World:
     secrets: dict[SecretKey, JsonObject] = field(default_factory=dict, repr=False)
     secrets_known: bool = True
     live: dict[str, list[JsonObject]] = field(default_factory=dict, repr=False)
+    now: float = 0.0
+    unreferenced_since: Mapping[GatewayKey, Mapping[tuple[str, str], float]] = field(default_factory=dict)
 
     def put(self, manifest: Manifest) -> None:
         """Add an object of a file, or put it over the stored one of that name, as `kubectl apply` would."""
@@ -78,8 +80,8 @@ class World:
         recalled = {key: self._recall(key) for key in wanted}
         first: dict[GatewayKey, Plan] = {}
         if any(served for served, _ in recalled.values()):
-            first = {key: plan(self._snapshot(key, recalled, {}), Memo(), 0.0) for key in self.named_gateways()}
-        return {key: plan(self._snapshot(key, recalled, first), Memo(), 0.0) for key in wanted}
+            first = {key: plan(self._snapshot(key, recalled, {}), Memo(), self.now) for key in self.named_gateways()}
+        return {key: plan(self._snapshot(key, recalled, first), Memo(), self.now) for key in wanted}
 
     def references(self) -> set[SecretKey]:
         """Return every Secret that an object, or the last good of a gateway, refers to."""
@@ -130,6 +132,7 @@ class World:
             config_maps={name: obj for (kind, name), obj in live.items() if kind == "ConfigMap"},
             secrets_live={name: obj for (kind, name), obj in live.items() if kind == SECRET},
             secrets={name: self._secret(key.namespace, name, keys) for name, keys in references.items()},
+            unreferenced_since=self.unreferenced_since.get(key, {}),
         )
 
     def _draft(self, key: GatewayKey, served: Mapping[str, Served], settings: Settings | None) -> Snapshot:

@@ -47,6 +47,31 @@ class ModelView:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreView:
+    """One enabled datastore, as status tells it. `since`: RFC 3339, "" where it is not known."""
+
+    name: str
+    state: str
+    reason: str
+    message: str
+    since: str
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutView:
+    """Pods by what they run. `behind`: run something else; stragglers: up to five of these and of the unknown."""
+
+    revision: int | None
+    updated: int
+    behind: int
+    unknown: int
+    stragglers: tuple[str, ...]
+    restart_required: tuple[str, ...]
+    last_duration_milliseconds: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayView:
     """One GatewayConfig, or one that models name although it is not there (`state` Missing).
 
@@ -64,6 +89,8 @@ class GatewayView:
     datastores: dict[str, str] | None = None
     models: dict[str, int] = field(default_factory=dict)
     documents: tuple[DocumentView, ...] = ()
+    stores: tuple[StoreView, ...] = ()
+    rollout: RolloutView | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +158,8 @@ def _gateway(obj: JsonObject, models: Sequence[ModelView], config_maps: Sequence
     namespace, name = metadata["namespace"], metadata["name"]
     ready = condition_of(obj, ConditionType.READY)
     rollout = status.get("rollout")
-    stores = status.get("datastores")
+    told = status.get("datastores")
+    stores = tuple(_store(one) for one in told if isinstance(one, dict)) if isinstance(told, list) else None
     return GatewayView(
         namespace=namespace,
         name=name,
@@ -141,10 +169,39 @@ def _gateway(obj: JsonObject, models: Sequence[ModelView], config_maps: Sequence
         revision=whole(status.get("revision")),
         credentials_revision=whole(rollout.get("credentialsRevision")) if isinstance(rollout, dict) else None,
         pods=_text(status.get("pods")) or None,
-        datastores={_text(one.get("name")): _text(one.get("state")) for one in stores} if isinstance(stores, list) else None,
+        datastores={one.name: one.state for one in stores} if stores is not None else None,
         models=_counts(namespace, name, models),
         documents=tuple(_documents(namespace, name, metadata.get("uid"), config_maps)),
+        stores=stores or (),
+        rollout=_rollout(rollout, condition_of(obj, ConditionType.PROPAGATED).reason) if isinstance(rollout, dict) else None,
     )
+
+
+def _store(told: JsonObject) -> StoreView:
+    name, state, reason, message, since = (_text(told.get(key)) for key in ("name", "state", "reason", "message", "since"))
+    return StoreView(name, state, reason, message[:_MESSAGE], since)
+
+
+def _rollout(told: JsonObject, reason: str) -> RolloutView | None:
+    """Return what pods say, None as long as nobody knows which pods there are."""
+    desired = whole(told.get("desired"))
+    if desired is None:
+        return None
+    updated, unknown = whole(told.get("updated")) or 0, whole(told.get("unknown")) or 0
+    return RolloutView(
+        revision=whole(told.get("revision")),
+        updated=updated,
+        behind=max(0, desired - updated - unknown),
+        unknown=unknown,
+        stragglers=_texts(told.get("stragglers")),
+        restart_required=_texts(told.get("restartRequired")),
+        last_duration_milliseconds=whole(told.get("lastDurationMilliseconds")),
+        reason=reason,
+    )
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(one for one in value if isinstance(one, str)) if isinstance(value, list) else ()
 
 
 def _missing(namespace: str, name: str, models: Sequence[ModelView]) -> GatewayView:

@@ -6,7 +6,7 @@ Turns flags into settings and nothing more; `main` does the work. Flags and thei
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -14,6 +14,10 @@ from pydantic.fields import FieldInfo
 from aigateway_operator.cli.flags import Subparsers
 from aigateway_operator.errors import SettingsError
 from aigateway_operator.settings import Settings
+
+SECRETS: Final = frozenset({"log_mongodb_uri"})
+"""Settings without a flag: everyone on a machine can read the arguments of its processes."""
+FLAGS: Final = tuple(name for name in Settings.model_fields if name not in SECRETS)
 
 
 def register(subparsers: Subparsers) -> None:
@@ -23,13 +27,13 @@ def register(subparsers: Subparsers) -> None:
         help="run the operator",
         description="Run the operator until SIGTERM. Each flag has a variable: --lease-name is AIGATEWAY_LEASE_NAME.",
     )
-    for name, field in Settings.model_fields.items():
-        add_flag(parser, name, field)
+    for name in FLAGS:
+        add_flag(parser, name, Settings.model_fields[name])
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the operator. Raises SettingsError naming every setting that is wrong."""
-    settings = parse_settings({name: getattr(args, name) for name in Settings.model_fields if getattr(args, name) is not None})
+    settings = parse_settings({name: getattr(args, name) for name in FLAGS if getattr(args, name) is not None})
     from aigateway_operator.main import run_operator  # brings kopf; wrong settings are told before
 
     return run_operator(settings)

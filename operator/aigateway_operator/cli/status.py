@@ -30,6 +30,7 @@ from aigateway_operator.render.files import LIMIT_BYTES
 MAX_MODELS: Final = 50
 """Models listed on the screen for people; programs get all."""
 _COLOURS: Final = {"Ready": "green", "Off": "dim", "Pending": "yellow", "Deleting": "yellow"}
+_STORE_COLOURS: Final = {"Up": "green", "Unknown": "yellow"}
 _CLEAR: Final = "\x1b[H\x1b[J"
 
 
@@ -104,10 +105,10 @@ def screen(seen: Overview, now: datetime, stream: TextIO) -> Iterator[str]:
     for view in seen.gateways:
         if view.state in ("NotReady", "Missing"):
             yield f"{view.namespace}/{view.name}: {paint(f'{view.reason}: {view.message}', 'red', stream)}"
-    documents = _documents(seen)
-    if documents.rows:
-        yield ""
-        yield from documents.lines(stream, width)
+    for table in (_pods(seen), _datastores(seen, now), _documents(seen)):
+        if table.rows:
+            yield ""
+            yield from table.lines(stream, width)
     yield ""
     yield from _models(seen, stream, width)
     if seen.changes:
@@ -139,6 +140,33 @@ def _stores(view: GatewayView) -> str:
 
 def _or_dash(value: int | None) -> str:
     return "-" if value is None else str(value)
+
+
+def _pods(seen: Overview) -> Table:
+    """Return pods by what they run, of every gateway that asks them."""
+    table = Table(("NAMESPACE", "GATEWAY", "PODS", "REVISION", "UPDATED", "BEHIND", "UNKNOWN", "TOOK", "WHICH"))
+    for view in seen.gateways:
+        pods = view.rollout
+        if pods is not None:
+            took = "-" if pods.last_duration_milliseconds is None else f"{pods.last_duration_milliseconds} ms"
+            which = ", ".join(pods.stragglers) or "-"
+            which += f"; restart for {', '.join(pods.restart_required)}" if pods.restart_required else ""
+            bad = "yellow" if pods.behind or pods.unknown else ""
+            numbers = (str(pods.updated), (str(pods.behind), bad), (str(pods.unknown), bad))
+            table.add(view.namespace, view.name, pods.reason, _or_dash(pods.revision), *numbers, took, which)
+    return table
+
+
+def _datastores(seen: Overview, now: datetime) -> Table:
+    """Return every enabled store with since when it is what it is, and why."""
+    table = Table(("NAMESPACE", "GATEWAY", "DATASTORE", "STATE", "SINCE", "REASON", "MESSAGE"))
+    for view in seen.gateways:
+        for store in view.stores:
+            state = (store.state, _STORE_COLOURS.get(store.state, "red"))
+            since = age(parse_time(store.since), now)
+            message = "" if store.state == "Up" else store.message
+            table.add(view.namespace, view.name, store.name, state, since, store.reason or "-", message)
+    return table
 
 
 def _documents(seen: Overview) -> Table:

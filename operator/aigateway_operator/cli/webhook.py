@@ -14,14 +14,14 @@ from typing import Any, Final
 from aigateway_operator.admission.webhook_configuration import Endpoint, webhook_configuration
 from aigateway_operator.cli.exits import Exit
 from aigateway_operator.cli.flags import Subparsers
-from aigateway_operator.cli.run import add_flag, parse_settings
+from aigateway_operator.cli.run import SECRETS, add_flag, parse_settings
 from aigateway_operator.errors import SettingsError
 from aigateway_operator.settings import Settings
 
 FLAGS: Final = tuple(
     name
     for name in Settings.model_fields
-    if name.startswith(("webhook_", "health_", "log_"))
+    if (name.startswith(("webhook_", "health_", "log_")) and name not in SECRETS)
     or name in ("kubeconfig", "context", "allow_addresses", "cluster_domain", "lease_namespace", "namespaces")
 )
 """Settings that concern this role; the others may be set in the environment and are ignored."""

@@ -20,7 +20,7 @@ import orjson
 from aigateway_operator.errors import Rejected, Unavailable
 from aigateway_operator.kube.access import ClusterAccess
 from aigateway_operator.kube.answers import GONE, drop_managed_fields, parse_object, parse_watch_error
-from aigateway_operator.kube.resources import ACCESS_REVIEWS, JsonObject, Resource
+from aigateway_operator.kube.resources import ACCESS_REVIEWS, SUBJECT_REVIEWS, JsonObject, Resource
 from aigateway_operator.kube.transport import CONNECT_SECONDS, READ_BYTES, Transport
 
 DEADLINE_SECONDS: Final = 10.0
@@ -234,18 +234,37 @@ class KubeClient:
             yield _parse_event(f"WATCH {path}", line)
             del line  # what a Secret holds must not linger in a frame that waits for the next event
 
-    async def can_i(self, verb: str, resource: Resource, namespace: str | None, *, subresource: str | None = None) -> bool:
-        """Return whether these credentials may do that (SelfSubjectAccessReview); namespace None: everywhere."""
+    async def can_i(
+        self,
+        verb: str,
+        resource: Resource,
+        namespace: str | None,
+        *,
+        subresource: str | None = None,
+        name: str | None = None,
+        account: tuple[str, str] | None = None,
+    ) -> bool:
+        """Return whether these credentials may do that; namespace None: everywhere; name None: to any object.
+
+        `account`: ask it of this ServiceAccount (namespace, name); that takes the right to create SubjectAccessReviews.
+        """
         attributes = {"verb": verb, "group": resource.group, "resource": resource.plural, "namespace": namespace or ""}
-        if subresource is not None:
-            attributes["subresource"] = subresource
-        review: JsonObject = {
-            "apiVersion": ACCESS_REVIEWS.api_version,
-            "kind": ACCESS_REVIEWS.kind,
-            "spec": {"resourceAttributes": attributes},
-        }
-        answer = await self._write("POST", ACCESS_REVIEWS.collection_path(None), review, fenced=False)
+        attributes |= {"subresource": subresource} if subresource is not None else {}
+        attributes |= {"name": name} if name is not None else {}
+        spec: JsonObject
+        kind, spec = (ACCESS_REVIEWS, {}) if account is None else (SUBJECT_REVIEWS, _subject(*account))
+        review = {"apiVersion": kind.api_version, "kind": kind.kind, "spec": {"resourceAttributes": attributes, **spec}}
+        answer = await self._write("POST", kind.collection_path(None), review, fenced=False)
         return bool((answer.get("status") or {}).get("allowed"))
+
+    async def version(self) -> str:
+        """Return the version of the API server, such as `v1.36.3`."""
+        body = await self._transport.send("GET", "/version", headers=_JSON, timeout_seconds=self._deadline_seconds)
+        return str(parse_object("GET /version", body).get("gitVersion", ""))
+
+    async def try_create(self, resource: Resource, namespace: str, body: JsonObject) -> None:
+        """Ask what would become of a create, admission included, and write nothing (dry run). Raises as `create` does."""
+        await self._write("POST", resource.collection_path(namespace), body, query={"dryRun": "All"}, fenced=False)
 
     async def _write(
         self,
@@ -309,6 +328,12 @@ class KubeClient:
             raise Unavailable(f"{what} has been silent for too long") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Unavailable(f"{what} failed: {type(error).__name__} {error}".rstrip()) from error
+
+
+def _subject(namespace: str, name: str) -> JsonObject:
+    """Return the part of an access review that names a ServiceAccount, with the groups that all of them are in."""
+    groups = ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"]
+    return {"user": f"system:serviceaccount:{namespace}:{name}", "groups": groups}
 
 
 def _parse_event(what: str, line: bytes) -> tuple[str, JsonObject]:

@@ -18,6 +18,7 @@ from typing import Final
 
 from loguru import logger
 
+from aigateway_logs import register_secret
 from aigateway_operator.api.meta import MANAGED_BY, MANAGED_BY_LABEL
 from aigateway_operator.errors import ClusterError
 from aigateway_operator.kube.client import KubeClient
@@ -197,7 +198,7 @@ class _Namespace:
         """Read one Secret, of whatever type: one that the watch leaves out must be told from one that is missing."""
         items, version = await self._list(f"metadata.name={name}")
         wanted = self.book.wanted(name)
-        news = parse_secret(items[0], wanted, int(version)) if items else SecretNews(name, int(version), wanted, None)
+        news = _read(items[0], wanted, int(version)) if items else SecretNews(name, int(version), wanted, None)
         self._learn(news)
 
     async def _read_many(self, names: set[str]) -> None:
@@ -216,7 +217,7 @@ class _Namespace:
                 name = item["metadata"]["name"]
                 if name in left:
                     left.discard(name)
-                    news.append(parse_secret(item, self.book.wanted(name), int(version)))
+                    news.append(_read(item, self.book.wanted(name), int(version)))
         for found in news:
             self._learn(found)
         for kind in REFUSED_TYPES if left else ():
@@ -243,7 +244,7 @@ class _Namespace:
     def _reduce(self, obj: JsonObject) -> SecretNews | None:
         self._counted += 1
         wanted = self.book.wanted(obj["metadata"]["name"])
-        return parse_secret(obj, wanted, 0) if wanted else None
+        return _read(obj, wanted, 0) if wanted else None
 
     def _listed(self, items: list[SecretNews], version: str) -> None:
         self._size, self._counted = self._counted, 0
@@ -260,4 +261,12 @@ class _Namespace:
         wanted = self.book.wanted(name)
         if wanted:
             gone = kind == "DELETED"
-            self._learn(SecretNews(name, version, wanted, None) if gone else parse_secret(obj, wanted, version))
+            self._learn(SecretNews(name, version, wanted, None) if gone else _read(obj, wanted, version))
+
+
+def _read(obj: JsonObject, wanted: frozenset[str], version: int) -> SecretNews:
+    """Parse a Secret; whatever is logged of its values from now on is masked."""
+    news = parse_secret(obj, wanted, version)
+    for value in news.values.values():
+        register_secret(value)
+    return news

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from aigateway_operator.api.gatewayconfig import GatewayConfigSpec
 from aigateway_operator.api.virtualmodel import VirtualModelSpec
+from aigateway_operator.plan.probing import Backends, backends_of
 from aigateway_operator.plan.snapshot import Stored
 from aigateway_operator.render.entries import Entry, render_entry
 from aigateway_operator.render.settings import Settings, render_settings
@@ -17,13 +18,17 @@ from aigateway_operator.rules import RuleContext, Violation, check_gateway_confi
 
 @dataclass(frozen=True, slots=True)
 class ModelAssessment:
-    """What one VirtualModel says. `entry` is None exactly when there are violations; `model_name` is the name asked for."""
+    """What one VirtualModel says. `entry` is None exactly when there are violations; `model_name` is the name asked for.
+
+    backends: those to probe, none unless `spec.probe` asks for it.
+    """
 
     uid: str
     generation: int
     model_name: str
     entry: Entry | None
     violations: tuple[Violation, ...]
+    backends: Backends = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +47,12 @@ def assess_model(stored: Stored, context: RuleContext) -> ModelAssessment:
     raw = stored.parse_spec()
     violations = tuple(check_virtual_model(raw, replace(context, name=stored.name)))
     model_name = effective_model_name(raw, stored.name)
-    entry = None if violations else render_entry(VirtualModelSpec.model_validate(raw), model_name)
-    return ModelAssessment(stored.uid, stored.generation, model_name, entry, violations)
+    if violations:
+        return ModelAssessment(stored.uid, stored.generation, model_name, None, violations)
+    spec = VirtualModelSpec.model_validate(raw)
+    return ModelAssessment(
+        stored.uid, stored.generation, model_name, render_entry(spec, model_name), violations, backends_of(spec)
+    )
 
 
 def assess_gateway(stored: Stored, context: RuleContext) -> GatewayAssessment:

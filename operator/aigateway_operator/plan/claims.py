@@ -45,8 +45,48 @@ class Claims:
     kept: Mapping[str, str]
 
 
-def settle_claims(snapshot: Snapshot, assessments: Mapping[str, ModelAssessment]) -> Claims:
-    """Decide for every public name of one gateway which model is served under it."""
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How the competition of one round ended where nobody competed: every model had the name that it asked for.
+
+    A cache: it never changes a result.
+    """
+
+    assessments: Mapping[str, ModelAssessment]
+    claims: Claims
+
+
+def settle_claims(snapshot: Snapshot, assessments: Mapping[str, ModelAssessment], settled: Settled | None = None) -> Claims:
+    """Decide for every public name of one gateway which model is served under it. `settled`: how the last round ended."""
+    claims = _settle_edits(snapshot, assessments, settled) if settled is not None else None
+    return claims if claims is not None else _settle_all(snapshot, assessments)
+
+
+def settled_claims(snapshot: Snapshot, assessments: Mapping[str, ModelAssessment], claims: Claims) -> Settled | None:
+    """Return what the next round can start from; None where models compete, are invalid or are on their way elsewhere."""
+    quiet = not (claims.conflicts or claims.kept or snapshot.departed) and len(claims.winners) == len(assessments)
+    return Settled(assessments, claims) if quiet else None
+
+
+def _settle_edits(snapshot: Snapshot, assessments: Mapping[str, ModelAssessment], settled: Settled) -> Claims | None:
+    """Return the outcome where some models changed and none its name, its validity or its existence; None for any other case.
+
+    The same assessment means the same object and generation (`Memo`), so that such a model asks for what it has.
+    """
+    if snapshot.departed or len(assessments) != len(settled.assessments):
+        return None
+    before = settled.assessments
+    edited = [(name, found) for name, found in assessments.items() if before.get(name) is not found]
+    winners = dict(settled.claims.winners)
+    for name, assessment in edited:
+        known = before.get(name)
+        if known is None or assessment.entry is None or known.model_name != assessment.model_name:
+            return None
+        winners[assessment.model_name] = Claim(name, Served(assessment.entry, snapshot.models[name].source), kept=False)
+    return Claims(winners, {}, {})
+
+
+def _settle_all(snapshot: Snapshot, assessments: Mapping[str, ModelAssessment]) -> Claims:
     winners: dict[str, Claim] = {}
     everyone = {**snapshot.departed, **snapshot.models}
     waiting = list(everyone)

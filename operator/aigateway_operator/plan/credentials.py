@@ -1,8 +1,9 @@
 """Content of a credentials Secret: what to put in, what to carry over, what is known to be missing.
 
-Union before removal: a key that no document names any more stays for two minutes, so that no running pod loses a key it
-still uses; a Secret that vanished revokes after five seconds, since controllers delete and recreate them. All of it within
-the limit of a Secret: a value that grew too large does not take the others along.
+Union before removal: a key that no document names any more stays until every running pod has proved that it runs those
+documents, at most for two minutes, so that no running pod loses a key it still uses. A Secret that vanished revokes after
+five seconds, since controllers delete and recreate them. All of it within the limit of a Secret: a value that grew too large
+does not take the others along.
 Source: DESIGN section 4, items 1 and "Secrets".
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Final
 
 from aigateway_operator.plan import names
@@ -22,6 +24,7 @@ from aigateway_operator.render.references import SecretRef
 
 REVOKE_AFTER_SECONDS: Final = 5.0
 DROP_AFTER_SECONDS: Final = 120.0
+_NONE: Final[Mapping[str, bytes | None]] = MappingProxyType({})
 _NAME_BYTES: Final = 3
 """What a file's line in the manifest has beside its name."""
 
@@ -53,22 +56,48 @@ class CredentialSet:
         digests.update({name: live.digests[name] for name in self.keep if live is not None})
         return digests
 
+    def only_drops(self, live: LiveObject | None) -> bool:
+        """Tell whether this differs from what is live by nothing but files that are not there any more."""
+        if live is None or live.credentials is None:
+            return False
+        same = self.digests(live).items() <= live.digests.items()
+        return same and sorted(self.missing) == live.credentials.missing
+
     def wake(self, seconds: float) -> None:
         """Ask for a round in `seconds`, at the latest."""
         self.wake_after_seconds = seconds if self.wake_after_seconds is None else min(self.wake_after_seconds, seconds)
 
 
-def credentials_of(unit: Unit, snapshot: Snapshot, live: LiveObject | None, secret_name: str, now: float) -> CredentialSet:
-    """Return the content of the credentials Secret `secret_name` of `unit`. `now`: seconds, same clock as the snapshot's."""
+def credentials_of(
+    unit: Unit,
+    snapshot: Snapshot,
+    live: LiveObject | None,
+    secret_name: str,
+    now: float,
+    *,
+    proved: bool = False,
+    own: Mapping[str, bytes | None] = _NONE,
+) -> CredentialSet:
+    """Return the content of the credentials Secret `secret_name` of `unit`. `now`: seconds, same clock as the snapshot's.
+
+    `proved`: every running pod has said that it runs the documents as they are after this round, so no other key is in use.
+    `own`: further files that no document names, with their content; None: the one that is there, if any.
+    """
     wanted = CredentialSet()
     held = _held(live)
     named = unit.credentials()
     for file, ref in named.items():
         _resolve(wanted, file, ref, snapshot, held.keys(), now)
+    for file, value in own.items():
+        if value is not None:
+            wanted.values[file] = value
+        elif file in held:
+            wanted.keep.add(file)
     room = _make_room(wanted, held)
-    since = {file: snapshot.unreferenced_since.get((secret_name, file), now) for file in held.keys() - named.keys()}
+    unnamed = held.keys() - named.keys() - own.keys()
+    since = {file: snapshot.unreferenced_since.get((secret_name, file), now) for file in unnamed}
     for file in sorted(since, key=lambda file: (-since[file], file)):
-        left = DROP_AFTER_SECONDS - (now - since[file])
+        left = 0.0 if proved else DROP_AFTER_SECONDS - (now - since[file])
         room -= _file_bytes(file, held[file])
         if left > 0 and room >= 0:
             wanted.keep.add(file)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from aigateway_operator.plan.assess import GatewayAssessment, ModelAssessment
 from aigateway_operator.plan.claims import Claims
+from aigateway_operator.plan.health import Probing
+from aigateway_operator.plan.proof import Target
 from aigateway_operator.plan.snapshot import Served
 from aigateway_operator.plan.units import Unit
 
@@ -16,7 +18,9 @@ class Outcome:
     """What became of each unit; the statuses are read from it.
 
     blocked: shard → why nothing can be written there. revisions: shard → revision its document has after the writes.
-    too_large: shard → credentials files whose value does not fit. served: what pods are served after the writes.
+    too_large: shard → credentials files whose value does not fit. served: what pods are served after the writes. target: what
+    pods are to prove after the writes; None without documents. manifests: shard → manifest of the document that is live after
+    the writes, of those that the round has its say in. probing: as in `result.Plan`.
     """
 
     assessments: Mapping[str, ModelAssessment]
@@ -29,6 +33,9 @@ class Outcome:
     revisions: dict[int | None, int] = field(default_factory=dict)
     too_large: dict[int | None, frozenset[str]] = field(default_factory=dict)
     served: Mapping[str, Served] = field(default_factory=dict)
+    target: Target | None = None
+    manifests: dict[int | None, bytes] = field(default_factory=dict)
+    probing: Probing | None = None
 
     @property
     def revision(self) -> int | None:

@@ -12,15 +12,19 @@ from hashlib import sha256
 
 from aigateway_config import documents
 from aigateway_operator.plan import names
-from aigateway_operator.plan.claims import Claim, settle_claims
+from aigateway_operator.plan.claims import Claim
 from aigateway_operator.plan.credentials import CredentialSet, credentials_of, file_bytes
 from aigateway_operator.plan.fitting import LastGood
 from aigateway_operator.plan.memo import Memo
+from aigateway_operator.plan.mirroring import mirror_target, own_files
+from aigateway_operator.plan.numbers import Numbers
 from aigateway_operator.plan.outcome import Outcome
+from aigateway_operator.plan.probing import probing_of
+from aigateway_operator.plan.propagation import is_proved, make_target
 from aigateway_operator.plan.result import Plan, Write
 from aigateway_operator.plan.snapshot import LiveObject, Served, Snapshot, Stored
 from aigateway_operator.plan.statuses import gateway_status, model_statuses
-from aigateway_operator.plan.units import Unit, compose_units
+from aigateway_operator.plan.units import Rendered, Renderings, Unit, compose_units
 from aigateway_operator.render.files import render_credentials_manifest, render_manifest
 from aigateway_operator.render.settings import Settings
 from aigateway_operator.render.shards import shard_of
@@ -32,16 +36,18 @@ SECRET = "Secret"
 def plan(snapshot: Snapshot, memo: Memo, now: float) -> Plan:
     """Return the plan for one gateway. `now`: seconds on the clock of `snapshot`'s times. Raises nothing for any object."""
     assessments = memo.assess_models(snapshot.models, snapshot.context)
-    outcome = Outcome(assessments, settle_claims(snapshot, assessments))
+    outcome = Outcome(assessments, memo.settle_claims(snapshot, assessments))
     gateway = snapshot.gateway
     if gateway is None:
         return Plan(statuses=tuple(model_statuses(snapshot, memo, outcome)))
     outcome.gateway = memo.assess_gateway(gateway, snapshot.context)
+    if outcome.gateway.spec is not None:
+        outcome.probing = probing_of(outcome.gateway.spec, snapshot.secrets, (one.backends for one in assessments.values()))
     settings = outcome.gateway.settings or snapshot.settings
     if settings is None or gateway.deleting:
         outcome.served = snapshot.served
         statuses = (*model_statuses(snapshot, memo, outcome), gateway_status(snapshot, outcome))
-        return Plan(statuses=statuses, served=snapshot.served, settings=snapshot.settings)
+        return Plan(statuses=statuses, served=snapshot.served, settings=snapshot.settings, probing=outcome.probing)
     return _write_out(snapshot, memo, now, outcome, gateway, settings)
 
 
@@ -50,11 +56,12 @@ def _write_out(snapshot: Snapshot, memo: Memo, now: float, outcome: Outcome, gat
     last_good = LastGood(snapshot.served, snapshot.settings, snapshot.context)
     sizes = partial(file_bytes, snapshot)
     outcome.units = compose_units(outcome.claims, settings, outcome.shards, last_good, sizes, memo.renderings)
-    numbers = _Numbers(snapshot, gateway)
+    numbers = Numbers(snapshot, gateway)
     secret_writes: list[Write] = []
     document_writes: list[Write] = []
     unreferenced: dict[tuple[str, str], float] = {}
-    wakes: list[float] = []
+    wakes = [numbers.wake_after_seconds] if numbers.wake_after_seconds is not None else []
+    proved, drops_only = is_proved(snapshot, outcome.units), True
     for unit in outcome.units:
         reason = _blocked(snapshot, unit, outcome)
         if reason is not None:
@@ -62,16 +69,23 @@ def _write_out(snapshot: Snapshot, memo: Memo, now: float, outcome: Outcome, gat
             continue
         secret_name = names.credentials_name(gateway.name, unit.shard)
         live = snapshot.secrets_live.get(secret_name)
-        wanted = credentials_of(unit, snapshot, live, secret_name, now)
+        wanted = credentials_of(
+            unit, snapshot, live, secret_name, now, proved=proved, own=own_files(snapshot, outcome, unit.settings)
+        )
         unreferenced.update({(secret_name, file): since for file, since in wanted.unreferenced_since.items()})
         wakes.extend([wanted.wake_after_seconds] if wanted.wake_after_seconds is not None else [])
         outcome.too_large[unit.shard] = frozenset(wanted.too_large)
-        secret_writes.extend(_credentials_write(snapshot, gateway, unit, wanted, live, numbers))
+        write = _credentials_write(snapshot, gateway, unit, wanted, live, numbers)
+        drops_only = drops_only and (not write or wanted.only_drops(live))
+        secret_writes.extend(write)
         if unit.fits:
-            document_writes.extend(_document_write(snapshot, gateway, unit, outcome, numbers))
+            document_writes.extend(_document_write(snapshot, gateway, unit, outcome, numbers, memo.renderings))
         else:
             _keep_revision(snapshot, gateway, unit, outcome)
     outcome.served = _served_after(snapshot, outcome)
+    housekeeping = bool(secret_writes) and drops_only and not document_writes and not numbers.outrun
+    repeats = 0 < len(secret_writes) + len(document_writes) <= len(numbers.outrun)
+    outcome.target = make_target(snapshot, outcome, numbers.credentials, housekeeping=housekeeping, repeats=repeats)
     return Plan(
         writes=(*secret_writes, *document_writes),
         statuses=(*model_statuses(snapshot, memo, outcome), gateway_status(snapshot, outcome)),
@@ -81,27 +95,12 @@ def _write_out(snapshot: Snapshot, memo: Memo, now: float, outcome: Outcome, gat
         credentials_revision=numbers.credentials_revision,
         unreferenced_since=unreferenced,
         wake_after_seconds=min(wakes, default=None),
+        target=outcome.target,
+        mirror=mirror_target(snapshot, outcome),
+        delivery=outcome.gateway.spec.delivery if outcome.gateway and outcome.gateway.spec else None,
+        probing=outcome.probing,
+        renumbered=bool(numbers.outrun),
     )
-
-
-class _Numbers:
-    """Counters of one round: everything that changes in it gets the same next number.
-
-    Seeded from what is live and what status says, so that a number is never used twice within a lineage.
-    """
-
-    def __init__(self, snapshot: Snapshot, gateway: Stored) -> None:
-        told = gateway.told("rollout", "credentialsRevision")
-        rendered = [live.manifest.revision for live in snapshot.config_maps.values() if live.ours and live.manifest]
-        credentials = [live.credentials.revision for live in snapshot.secrets_live.values() if live.ours and live.credentials]
-        self.next_revision = 1 + max([gateway.told("revision"), *rendered])
-        self.next_credentials = 1 + max([told, *credentials])
-        self.credentials_revision = max(credentials, default=0)
-
-    def take_credentials(self) -> int:
-        """Return the number for a credentials Secret that changes in this round."""
-        self.credentials_revision = self.next_credentials
-        return self.next_credentials
 
 
 def _shards(snapshot: Snapshot, outcome: Outcome) -> int:
@@ -131,7 +130,7 @@ def _blocked(snapshot: Snapshot, unit: Unit, outcome: Outcome) -> str | None:
 
 
 def _credentials_write(
-    snapshot: Snapshot, gateway: Stored, unit: Unit, wanted: CredentialSet, live: LiveObject | None, numbers: _Numbers
+    snapshot: Snapshot, gateway: Stored, unit: Unit, wanted: CredentialSet, live: LiveObject | None, numbers: Numbers
 ) -> list[Write]:
     """Return the write of a unit's credentials Secret, if it differs from what is live."""
     manifest_file = documents.credentials_manifest(unit.shard)
@@ -148,30 +147,44 @@ def _credentials_write(
 
     revision = None
     if live is not None and live.credentials is not None:
-        known = live.credentials.revision
+        known = numbers.credentials[unit.shard] = live.credentials.revision
         as_known = {**wanted.digests(live), manifest_file: sha256(manifest(known)).hexdigest()}
-        if live.intact and live.digests == as_known:
+        stays = not numbers.must_move(manifest_file)
+        if stays and live.intact and live.digests == as_known:
             return []
-        revision = known if as_known.items() <= live.digests.items() else None
-    values = {**wanted.values, manifest_file: manifest(numbers.take_credentials() if revision is None else revision)}
+        revision = known if stays and as_known.items() <= live.digests.items() else None
+    if revision is None:
+        revision = numbers.credentials[unit.shard] = numbers.take_credentials()
+    values = {**wanted.values, manifest_file: manifest(revision)}
     return [Write(SECRET, names.credentials_name(gateway.name, unit.shard), live, values, frozenset(wanted.keep))]
 
 
-def _document_write(snapshot: Snapshot, gateway: Stored, unit: Unit, outcome: Outcome, numbers: _Numbers) -> list[Write]:
+def _document_write(
+    snapshot: Snapshot, gateway: Stored, unit: Unit, outcome: Outcome, numbers: Numbers, renderings: Renderings
+) -> list[Write]:
     """Return the write of a unit's ConfigMap, if it differs from what is live, and note its revision."""
     document = unit.document
     name = names.config_map_name(gateway.name, unit.shard)
     live = snapshot.config_maps.get(name)
     same = live is not None and live.manifest is not None and live.verified and live.manifest.sha256 == document.digest
+    same = same and not numbers.must_move(document.file)
     revision = live.manifest.revision if same and live is not None and live.manifest is not None else numbers.next_revision
     outcome.revisions[unit.shard] = revision
-    manifest = render_manifest(
-        document, gateway=snapshot.key, lineage=gateway.uid, shards=outcome.shards, revision=revision, sources=unit.sources
-    )
-    wanted = {document.file: document.digest, document.manifest_file: sha256(manifest).hexdigest()}
+    rendered = renderings.manifests.get(unit.shard)
+    if rendered is None or not rendered.speaks_of(document, gateway.uid, outcome.shards, revision):
+        rendered = renderings.manifests[unit.shard] = _render_manifest(snapshot, gateway, unit, outcome.shards, revision)
+    manifest = outcome.manifests[unit.shard] = rendered.manifest
+    wanted = {document.file: document.digest, document.manifest_file: rendered.digest}
     if live is not None and live.intact and live.digests == wanted:
         return []
     return [Write(CONFIG_MAP, name, live, {document.file: document.content, document.manifest_file: manifest})]
+
+
+def _render_manifest(snapshot: Snapshot, gateway: Stored, unit: Unit, shards: int, revision: int) -> Rendered:
+    manifest = render_manifest(
+        unit.document, gateway=snapshot.key, lineage=gateway.uid, shards=shards, revision=revision, sources=unit.sources
+    )
+    return Rendered(unit.document, gateway.uid, shards, revision, manifest, sha256(manifest).hexdigest())
 
 
 def _keep_revision(snapshot: Snapshot, gateway: Stored, unit: Unit, outcome: Outcome) -> None:

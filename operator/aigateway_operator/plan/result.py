@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aigateway_operator.api.conditions import Verdict
+from aigateway_operator.api.gatewayconfig import Delivery
+from aigateway_operator.plan.health import Probing
+from aigateway_operator.plan.mirroring import MirrorTarget
+from aigateway_operator.plan.proof import Target
 from aigateway_operator.plan.snapshot import LiveObject, Served
 from aigateway_operator.render.settings import Settings
 
@@ -28,7 +32,10 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class StatusWrite:
-    """What the status of one object should say once the writes are done. `fields` stand beside `conditions`."""
+    """What the status of one object should say once the writes are done. `fields` stand beside `conditions`.
+
+    urgent: somebody waits for it, so it is not held back although the last one was a moment ago.
+    """
 
     kind: str
     name: str
@@ -36,6 +43,7 @@ class StatusWrite:
     generation: int
     verdicts: tuple[Verdict, ...]
     fields: Mapping[str, Any]
+    urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,10 @@ class Plan:
     them, the last good of the next round. statuses: of every object of the round, changed or not, GatewayConfig last.
     revision / credentials_revision: of the gateway after the writes; None without documents. refused: object names
     that are taken by somebody else. wake_after_seconds: when something is due without any event; None if nothing is.
+    target: what pods are to prove after the writes; None without documents. delivery: how; None if that cannot be read.
+    mirror: what the Redis mirror should hold after the writes; None: there is none.
+    renumbered: something got a new number for no other reason than that a pod claims a higher one.
+    probing: datastores and backends to probe; None: that cannot be read, so it stays as it is.
     """
 
     writes: tuple[Write, ...] = ()
@@ -56,3 +68,8 @@ class Plan:
     credentials_revision: int | None = None
     unreferenced_since: Mapping[tuple[str, str], float] = field(default_factory=dict)
     wake_after_seconds: float | None = None
+    target: Target | None = None
+    mirror: MirrorTarget | None = None
+    delivery: Delivery | None = None
+    renumbered: bool = False
+    probing: Probing | None = None

@@ -10,6 +10,8 @@ import orjson
 
 from aigateway_config import documents
 from aigateway_operator.api.meta import GatewayKey
+from aigateway_operator.plan.health import HealthOf
+from aigateway_operator.plan.proof import Proof
 from aigateway_operator.plan.secret_state import SecretState
 from aigateway_operator.render.entries import Entry
 from aigateway_operator.render.references import SecretRef
@@ -111,6 +113,11 @@ class Snapshot:
     serves as last good. served / settings: what is in the live documents, by object name of the VirtualModel; the last good.
     config_maps / secrets_live: generated objects by name. secrets: state of each referenced Secret.
     unreferenced_since: (Secret object, credentials file) → seconds since when no document names it any more.
+    proof: what pods say; None: they have not been asked since this process began to lead, so what status says is kept.
+    renumber_after_seconds: when documents may get new numbers for a pod's sake, which claims higher ones; 0: now.
+    mirror_key: what signs the Redis mirror: the key that is live, or a new one to be written where it is needed and none is;
+    None: nobody can make one here. mirror_trouble: what is wrong with the mirror, "" for nothing, None: not known yet.
+    health: what is held to be true of datastores and backends that have been judged; what status says of others is kept.
     """
 
     key: GatewayKey
@@ -125,6 +132,11 @@ class Snapshot:
     secrets_live: Mapping[str, LiveObject] = field(default_factory=dict)
     secrets: Mapping[str, SecretState] = field(default_factory=dict)
     unreferenced_since: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    proof: Proof | None = None
+    renumber_after_seconds: float = 0.0
+    mirror_key: bytes | None = field(default=None, repr=False)
+    mirror_trouble: str | None = None
+    health: HealthOf = field(default_factory=dict)
 
     def secret(self, ref: SecretRef) -> SecretState:
         """Return the state of a referenced Secret; unknown where nobody has looked."""

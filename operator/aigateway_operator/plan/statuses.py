@@ -9,8 +9,12 @@ from aigateway_operator.api import meta
 from aigateway_operator.api.conditions import Reason, Verdict
 from aigateway_operator.plan import verdicts
 from aigateway_operator.plan.assess import ModelAssessment
-from aigateway_operator.plan.memo import Memo
+from aigateway_operator.plan.health_status import backends_verdict, datastore_fields, datastores_verdict, kept_datastores
+from aigateway_operator.plan.memo import Memo, Quiet, Seen
+from aigateway_operator.plan.mirroring import tell_of_mirror
 from aigateway_operator.plan.outcome import Outcome
+from aigateway_operator.plan.probing import enabled_stores
+from aigateway_operator.plan.propagation import propagation
 from aigateway_operator.plan.result import StatusWrite
 from aigateway_operator.plan.snapshot import Snapshot, Stored
 from aigateway_operator.plan.units import Unit
@@ -21,13 +25,33 @@ def model_statuses(snapshot: Snapshot, memo: Memo, outcome: Outcome) -> Iterator
     """Yield the status of every VirtualModel that names this gateway, in order of name."""
     units = {claim.owner: unit for unit in outcome.units for claim in unit.entries.values()}
     units.update({owner: unit for unit in outcome.units for owner in unit.held_out})
+    quiet = _quiet(snapshot, outcome)
+    same = quiet is not None and quiet == memo.quiet
+    memo.quiet = quiet
     for name in sorted(snapshot.models):
         stored, assessment, unit = snapshot.models[name], outcome.assessments[name], units.get(name)
+        served, seen = outcome.served.get(name), memo.seen.get(name) if same else None
+        if seen is not None and seen.stored is stored and seen.served is served and seen.placed == (unit is not None):
+            yield seen.write
+            continue
         inputs = _inputs(snapshot, outcome, stored, assessment, unit)
         known = memo.statuses.get(name)
         if known is None or known[0] != inputs:
             known = memo.statuses[name] = inputs, _model_status(snapshot, outcome, stored, assessment, unit)
+        if quiet is not None:
+            memo.seen[name] = Seen(stored, served, unit is not None, known[1])
         yield known[1]
+
+
+def _quiet(snapshot: Snapshot, outcome: Outcome) -> Quiet | None:
+    """Return what decides beside the models themselves; None where some of them compete, are kept, blocked or held out."""
+    claims = outcome.claims
+    exceptions = (
+        claims.conflicts or claims.kept or snapshot.served_elsewhere or outcome.blocked or any(outcome.too_large.values())
+    )
+    if snapshot.gateway is None or exceptions or any(unit.held_out for unit in outcome.units):
+        return None
+    return Quiet(snapshot.gateway.deleting, outcome.shards, snapshot.secrets, dict(snapshot.health))
 
 
 def _inputs(
@@ -50,6 +74,7 @@ def _inputs(
             for ref in _refs(assessment)
             for state in [snapshot.secret(ref)]
         ),
+        tuple(snapshot.health.get(target) for _, target in assessment.backends),
     )
 
 
@@ -82,7 +107,9 @@ def _model_status(
         if revision:
             fields["revision"] = revision
     summary = verdicts.ready(parts, programmed.message)
-    return StatusWrite(meta.VIRTUAL_MODEL, stored.name, stored.uid, stored.generation, (*parts, summary), fields)
+    reachable = backends_verdict(stored, assessment.backends, snapshot.health)
+    conditions = (*parts, summary) if reachable is None else (*parts, summary, reachable)
+    return StatusWrite(meta.VIRTUAL_MODEL, stored.name, stored.uid, stored.generation, conditions, fields)
 
 
 def _accepted(snapshot: Snapshot, outcome: Outcome, stored: Stored, assessment: ModelAssessment) -> Verdict:
@@ -137,19 +164,31 @@ def gateway_status(snapshot: Snapshot, outcome: Outcome) -> StatusWrite:
         )
     programmed = _gateway_programmed(snapshot, outcome, accepted)
     parts = (accepted, refs, programmed)
-    has_selector = assessment.spec is not None and assessment.spec.delivery.pod_selector is not None
+    pods = propagation(snapshot, outcome)
+    stores = _datastores(snapshot, outcome)
     conditions = (
         *parts,
-        verdicts.propagated(has_selector),
-        verdicts.datastores(),
+        tell_of_mirror(pods.verdict, snapshot, outcome),
+        datastores_verdict(stores),
         verdicts.ready(parts, programmed.message),
     )
-    fields: dict[str, Any] = {"models": _counts(outcome)}
+    fields: dict[str, Any] = {"models": _counts(outcome), **pods.fields}
+    if stores:
+        fields["datastores"] = stores
     # Never lower than it was, even while documents are blocked: numbers are seeded from it.
     revision = max(outcome.revision or 0, stored.told("revision"))
     if revision:
         fields["revision"] = revision
-    return StatusWrite(meta.GATEWAY_CONFIG, stored.name, stored.uid, stored.generation, conditions, fields)
+    return StatusWrite(meta.GATEWAY_CONFIG, stored.name, stored.uid, stored.generation, conditions, fields, pods.urgent)
+
+
+def _datastores(snapshot: Snapshot, outcome: Outcome) -> list[dict[str, Any]]:
+    """Return what the status says of each enabled store."""
+    stored, assessment = snapshot.gateway, outcome.gateway
+    assert stored is not None and assessment is not None  # noqa: S101, PT018 - only called with a gateway
+    if assessment.spec is None or outcome.probing is None:
+        return kept_datastores(stored)
+    return datastore_fields(stored, enabled_stores(assessment.spec), outcome.probing, snapshot.health)
 
 
 def _counts(outcome: Outcome) -> dict[str, int]:

@@ -53,14 +53,33 @@ class Unit:
         return named
 
 
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """The manifest of a document, and what it was rendered from: the very document, so its entries and sources, and these."""
+
+    document: Document
+    lineage: str
+    shards: int
+    revision: int
+    manifest: bytes
+    digest: str
+
+    def speaks_of(self, document: Document, lineage: str, shards: int, revision: int) -> bool:
+        """Tell whether it is the manifest of that document."""
+        same = self.document is document
+        return same and (self.lineage, self.shards, self.revision) == (lineage, shards, revision)
+
+
 @dataclass(slots=True)
 class Renderings:
     """Documents rendered before, so that only dirty shards are rendered. A cache: it never changes a result.
 
     By shard, and by whether the set had to be fitted: a unit that is too large is composed both ways in each round.
+    manifests: by shard.
     """
 
     known: dict[tuple[int | None, bool], Unit] = field(default_factory=dict)
+    manifests: dict[int | None, Rendered] = field(default_factory=dict)
 
 
 def compose_units(

@@ -117,14 +117,54 @@ def nearly_full(file: str, size: int) -> str:
     return f" {file} takes more than {int(fraction * 10) * 10} % of the limit of a ConfigMap."
 
 
-def propagated(has_selector: bool) -> Verdict:
-    """Return Propagated=Unknown: pods are not asked by this version."""
-    if not has_selector:
-        message = "spec.delivery.podSelector is not set: nobody is asked what they run."
-        return Verdict(ConditionType.PROPAGATED, "Unknown", Reason.NO_SELECTOR, message)
-    return Verdict(ConditionType.PROPAGATED, "Unknown", Reason.NOT_ASKED, "Pods are not asked yet.")
+def no_selector() -> Verdict:
+    """Return Propagated=Unknown for a gateway whose pods are not known."""
+    message = "spec.delivery.podSelector is not set: nobody is asked what they run."
+    return Verdict(ConditionType.PROPAGATED, "Unknown", Reason.NO_SELECTOR, message)
 
 
-def datastores() -> Verdict:
-    """Return DatastoresReady=Unknown: stores are not probed by this version."""
-    return Verdict(ConditionType.DATASTORES_READY, "Unknown", Reason.UNKNOWN, "Datastores are not probed yet.")
+def not_asked() -> Verdict:
+    """Return Propagated=Unknown for a gateway that has nothing for its pods."""
+    message = "Nobody is asked what they run: there are no documents, or the GatewayConfig is not accepted."
+    return Verdict(ConditionType.PROPAGATED, "Unknown", Reason.NOT_ASKED, message)
+
+
+def no_pods() -> Verdict:
+    """Return Propagated=Unknown: there is nobody to prove anything."""
+    message = "spec.delivery.podSelector selects no pod that is ready."
+    return Verdict(ConditionType.PROPAGATED, "Unknown", Reason.NO_PODS, message)
+
+
+def progressing() -> Verdict:
+    """Return Propagated=Unknown while pods are given their time."""
+    return Verdict(ConditionType.PROPAGATED, "Unknown", Reason.PROGRESSING, "Pods are taking up this revision.")
+
+
+def propagated(pods: int) -> Verdict:
+    """Return Propagated=True."""
+    message = f"{'The one ready pod runs' if pods == 1 else f'All {pods} ready pods run'} this revision."
+    return Verdict(ConditionType.PROPAGATED, "True", Reason.PROPAGATED, message)
+
+
+def stragglers(named: Iterable[str], more: int) -> Verdict:
+    """Return Propagated=False: somebody said that they run something else. `named`: pod and what is wrong with it."""
+    message = f"Not every ready pod runs this revision: {_listed(named, more)}. Look at their logs and volumes."
+    return Verdict(ConditionType.PROPAGATED, "False", Reason.STRAGGLERS, message)
+
+
+def unreachable(named: Iterable[str], more: int) -> Verdict:
+    """Return Propagated=Unknown: nobody said anything else, but some cannot be asked."""
+    message = (
+        f"Some ready pods cannot be asked what they run: {_listed(named, more)}. Check spec.delivery.statusPort, "
+        "that NetworkPolicy lets the operator in, that a service mesh leaves the port alone, and that no pod uses hostNetwork."
+    )
+    return Verdict(ConditionType.PROPAGATED, "Unknown", Reason.UNREACHABLE, message)
+
+
+def blind(why: str) -> Verdict:
+    """Return Propagated=Unknown: it is not known which pods there are. `why`: a clause with the remedy."""
+    return Verdict(ConditionType.PROPAGATED, "Unknown", Reason.UNREACHABLE, f"It is not known which pods there are: {why}.")
+
+
+def _listed(named: Iterable[str], more: int) -> str:
+    return "; ".join(named) + (f"; and {more} more" if more else "")

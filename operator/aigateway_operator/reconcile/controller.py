@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,14 +19,29 @@ from aigateway_operator.errors import ClusterError, Conflict
 from aigateway_operator.kube.resources import GATEWAY_CONFIGS, Resource
 from aigateway_operator.plan import names
 from aigateway_operator.plan.planner import plan
+from aigateway_operator.plan.result import Plan
+from aigateway_operator.plan.snapshot import Snapshot, Stored
 from aigateway_operator.reconcile.act import Actor
 from aigateway_operator.reconcile.gateway_state import GatewayState
+from aigateway_operator.reconcile.journal import Journal
 from aigateway_operator.reconcile.observe import Observer
-from aigateway_operator.reconcile.ports import Announcer, Cluster, JsonObject, Leadership, Owned, Secrets
+from aigateway_operator.reconcile.ports import (
+    Announcer,
+    Cluster,
+    JsonObject,
+    Leadership,
+    Mirrors,
+    Owned,
+    Prober,
+    Recorder,
+    Rollouts,
+    Secrets,
+)
 from aigateway_operator.reconcile.queue import CoalescingQueue
 from aigateway_operator.reconcile.repair import Repairer
+from aigateway_operator.reconcile.report import GatewayReport, report
 from aigateway_operator.reconcile.status_writer import StatusWriter
-from aigateway_operator.reconcile.store import Store, parse_stored
+from aigateway_operator.reconcile.store import KINDS, Store, parse_stored
 from aigateway_operator.rules import RuleContext
 
 WORKERS: Final = 4
@@ -47,19 +62,34 @@ class Ports:
     owned: Owned
     leadership: Leadership
     announcer: Announcer
+    rollouts: Rollouts
+    mirrors: Mirrors
+    prober: Prober
 
 
 class Controller:
     """Keeps every gateway's generated objects and statuses true.
 
     `context`: for the rules. `namespaces`: empty for the whole cluster. `clock`: monotonic seconds, the same that the
-    Secrets adapter uses for `gone_since`.
+    Secrets adapter uses for `gone_since`. on_round: told the seconds of each round that came to its end.
+    recorder: keeps the audit trail; None: nobody does.
     """
 
-    def __init__(self, ports: Ports, context: RuleContext, namespaces: tuple[str, ...], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        ports: Ports,
+        context: RuleContext,
+        namespaces: tuple[str, ...],
+        clock: Callable[[], float],
+        on_round: Callable[[float], None] = lambda _: None,
+        recorder: Recorder | None = None,
+    ) -> None:
         self._ports = ports
+        self.journal = Journal(recorder)
+        self._on_round = on_round
         self._clock = clock
         self.store = Store()
+        self.store.on_stored, self.store.on_removed = self._tell_stored, self._tell_removed
         self.queue: CoalescingQueue[GatewayKey] = CoalescingQueue(clock)
         self.repairer = Repairer(ports.cluster, self.store, namespaces, self.queue.mark, self._follow, clock)
         self.statuses = StatusWriter(
@@ -67,7 +97,9 @@ class Controller:
         )
         self.rounds: Counter[str] = Counter()
         self._states: dict[GatewayKey, GatewayState] = {}
-        self._observer = Observer(ports.cluster, ports.secrets, ports.owned, self.store, context)
+        self._observer = Observer(
+            ports.cluster, ports.secrets, ports.owned, ports.rollouts, ports.mirrors, ports.prober, self.store, context, clock
+        )
         self._actor = Actor(ports.cluster)
 
     # -- events in; each is cheap and never raises
@@ -119,22 +151,46 @@ class Controller:
             if key.namespace == namespace:
                 self.queue.mark(key)
 
+    def on_rollout(self, key: GatewayKey) -> None:
+        """Take note that pods of a gateway say something new."""
+        self.queue.mark(key)
+
+    def on_mirror(self, key: GatewayKey) -> None:
+        """Take note that something else than before is to be said of a gateway's Redis mirror."""
+        self.queue.mark(key)
+
+    def on_health(self, key: GatewayKey) -> None:
+        """Take note that a datastore or backend of a gateway is held to be something else than before."""
+        self.queue.mark(key)
+
     def on_leading(self) -> None:
         """Begin to lead: what another leader wrote meanwhile is read again, then every gateway gets a round."""
         self.statuses.forget_wishes()
+        for resource in KINDS:
+            self.journal.begin(resource, list(self.store.objects(resource).values()))
         for state in self._states.values():
             state.forget_cluster()
         for key in self.store.gateway_keys() | self._states.keys():
             self.queue.mark(key)
 
     def on_standby(self) -> None:
-        """Stop leading: nothing that waits is written any more."""
+        """Stop leading: nothing that waits is written any more, nobody is asked, poked or probed."""
         self.statuses.forget_wishes()
+        self.journal.stand_by()
+        self._ports.rollouts.forget_all()
+        self._ports.mirrors.stand_by()
+        self._ports.prober.clear()
 
     @property
     def idle(self) -> bool:
         """Whether nothing is marked, under way or waiting to be written."""
         return self.queue.idle and self.statuses.idle
+
+    def reports(self) -> Iterator[GatewayReport]:
+        """Yield what the last round of each gateway said; nothing while another process leads."""
+        if self._ports.leadership.is_leader:
+            for key, state in self._states.items():
+                yield report(key, state, self._ports.mirrors.trouble(key))
 
     # -- rounds out
 
@@ -160,6 +216,7 @@ class Controller:
             except ClusterError as error:
                 self.rounds["error"] += 1
                 delay = self.queue.failed(key, error.retry_after_seconds)
+                self.journal.round_failed(key, str(error))
                 logger.bind(namespace=key.namespace, gateway=key.name).warning(
                     "Round failed, again in {:.1f} s: {}", delay, error
                 )
@@ -178,15 +235,22 @@ class Controller:
         if not self._observer.ready(key):
             return
         state = self._states.setdefault(key, GatewayState())
+        began = self._clock()
         snapshot = await self._observer.snapshot(key, self._states)
-        made = plan(snapshot, state.memo, self._clock())
+        now = self._clock()
+        made = plan(snapshot, state.memo, now)
+        self._probe(key, snapshot, made)
         writes = 0
         if snapshot.gateway is None:
             self._follow_namespace(key.namespace)
         else:
             writes = await self._actor.carry_out(made, snapshot.gateway, state)
-        state.adopt(made)
+        state.adopt(made, now)
+        self._aim(key, made, written=writes > 0)
+        self._mirror(key, made)
         self.rounds["changed" if writes else "unchanged"] += 1
+        self._on_round(self._clock() - began)
+        self.journal.round_done(key, snapshot, made, writes, self._clock() - began)
         if writes:
             logger.bind(namespace=key.namespace, gateway=key.name, revision=made.revision, writes=writes).info(
                 "Documents were written"
@@ -194,6 +258,29 @@ class Controller:
         for status in made.statuses:
             self.statuses.wish(key.namespace, status)
         self._look_ahead(key, state, made.wake_after_seconds)
+
+    def _aim(self, key: GatewayKey, made: Plan, *, written: bool) -> None:
+        """Let pods prove what the round has made true; never before it has, and only as long as this process leads."""
+        if made.target is None or not self._ports.leadership.is_leader:
+            self._ports.rollouts.forget(key)
+        else:
+            self._ports.rollouts.set_target(key, made.target, made.delivery, written=written)
+
+    def _mirror(self, key: GatewayKey, made: Plan) -> None:
+        """Let Redis hold what the round has made true, where that is asked for; nothing waits for it."""
+        if not self._ports.leadership.is_leader:
+            return
+        if made.mirror is None:
+            self._ports.mirrors.drop(key)
+        else:
+            self._ports.mirrors.set_target(key, made.mirror)
+
+    def _probe(self, key: GatewayKey, snapshot: Snapshot, made: Plan) -> None:
+        """Probe what the plan says, whatever becomes of its writes: health is told through an outage of the API server too."""
+        if snapshot.gateway is None:
+            self._ports.prober.forget(key)
+        elif made.probing is not None and self._ports.leadership.is_leader:
+            self._ports.prober.watch(key, made.probing)
 
     def _look_ahead(self, key: GatewayKey, state: GatewayState, wake_after_seconds: float | None) -> None:
         """Ask for the rounds that follow from this one."""
@@ -216,6 +303,15 @@ class Controller:
         if self.store.gateway(key) is None and not self.store.models(key):
             del self._states[key]
             self.queue.forget(key)
+            self.journal.forget(key)
+
+    def _tell_stored(self, resource: Resource, before: Stored | None, stored: Stored) -> None:
+        if self._ports.leadership.is_leader:
+            self.journal.saw(resource, before, stored)
+
+    def _tell_removed(self, resource: Resource, stored: Stored) -> None:
+        if self._ports.leadership.is_leader:
+            self.journal.saw_gone(resource, stored)
 
     def _follow(self, resource: Resource, obj: JsonObject) -> None:
         """Follow Secrets and generated objects where a GatewayConfig is, and nowhere else."""

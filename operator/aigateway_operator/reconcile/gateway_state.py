@@ -5,16 +5,30 @@ Everything here can be rebuilt from the cluster, and is after a restart, a chang
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
+from aigateway_config import documents
+from aigateway_config.mirror import is_key
 from aigateway_operator.kube.resources import CONFIG_MAPS, SECRETS, Resource
 from aigateway_operator.plan.memo import Memo
-from aigateway_operator.plan.readback import read_live, read_served
-from aigateway_operator.plan.result import Plan
+from aigateway_operator.plan.names import credentials_name
+from aigateway_operator.plan.readback import read_live, read_served, values_of
+from aigateway_operator.plan.result import Plan, StatusWrite
 from aigateway_operator.plan.snapshot import LiveObject, Served, Stored
 from aigateway_operator.reconcile.ports import JsonObject
 from aigateway_operator.render.settings import Settings
+
+RENUMBER_SECONDS: Final = 60.0
+MAX_RENUMBER_SECONDS: Final = 3600.0
+"""Least pause between two times that numbers move for a pod's sake: the first, and the longest. Honest pods need one."""
+
+
+def make_mirror_key() -> bytes:
+    """Return a new key for signing the Redis mirror: 32 random bytes in hex."""
+    return secrets.token_hex(32).encode()
 
 
 @dataclass(slots=True)
@@ -23,7 +37,10 @@ class GatewayState:
 
     recalled: the last good has been read back from the live documents. foreign: names that exist without our label and are
     looked at again in every round. departed: models served here that name another gateway now, and which. told: what
-    those gateways were last told of it. references: names of the Secrets that the last round looked at.
+    those gateways were last told of it. references: names of the Secrets that the last round looked at. mirror_key: what
+    signs the Redis mirror: the key in the live Secret, or one that goes there when it is needed and none is. renumberings:
+    how often in a row documents got new numbers for the sake of pods that claimed higher ones, the last time at renumbered_at.
+    statuses: what the last round said of every object.
     """
 
     lineage: str | None = None
@@ -37,6 +54,10 @@ class GatewayState:
     departed: dict[str, str] = field(default_factory=dict)
     told: dict[str, str] = field(default_factory=dict)
     references: frozenset[str] = frozenset()
+    mirror_key: bytes = field(default_factory=make_mirror_key, repr=False)
+    renumberings: int = 0
+    renumbered_at: float = 0.0
+    statuses: tuple[StatusWrite, ...] = ()
 
     def begin(self, gateway: Stored | None) -> None:
         """Start anew when the GatewayConfig is another one than last time, or gone."""
@@ -44,6 +65,8 @@ class GatewayState:
         if lineage != self.lineage:
             self.forget_cluster()
             self.lineage = lineage
+            self.mirror_key = make_mirror_key()
+            self.renumberings = 0
 
     def forget_cluster(self) -> None:
         """Forget what is live and served, so that it is read again; what was computed from objects alone stays."""
@@ -67,6 +90,9 @@ class GatewayState:
             served, settings = read_served(obj, live)
             self.served = {**self.served, **served}
             self.settings = settings or self.settings
+        if resource == SECRETS and live.ours and live.name == credentials_name(gateway.name, None):
+            key = values_of(obj).get(documents.MIRROR_KEY, b"")
+            self.mirror_key = key if is_key(key) else self.mirror_key
         return live
 
     def doubt(self, resource: Resource, name: str) -> None:
@@ -79,8 +105,18 @@ class GatewayState:
         self.live[resource].pop(name, None)
         self.foreign[resource].discard(name)
 
-    def adopt(self, plan: Plan) -> None:
-        """Make what a plan brought about the last good of the next round."""
-        self.served, self.settings = plan.served, plan.settings
+    def renumber_after_seconds(self, now: float) -> float:
+        """Return when documents may get new numbers for a pod's sake again: the pause doubles each time, from a minute on."""
+        if self.renumberings == 0:
+            return 0.0
+        pause = min(MAX_RENUMBER_SECONDS, RENUMBER_SECONDS * 2.0 ** min(self.renumberings - 1, 16))
+        return max(0.0, self.renumbered_at + pause - now)
+
+    def adopt(self, plan: Plan, now: float) -> None:
+        """Make what a plan brought about the last good of the next round. `now`: the clock of the plan."""
+        if plan.renumbered:
+            in_a_row = now - self.renumbered_at < 2 * MAX_RENUMBER_SECONDS
+            self.renumberings, self.renumbered_at = (self.renumberings if in_a_row else 0) + 1, now
+        self.served, self.settings, self.statuses = plan.served, plan.settings, plan.statuses
         self.departed = {name: gateway for name, gateway in self.departed.items() if name in plan.served}
         self.unreferenced_since = plan.unreferenced_since

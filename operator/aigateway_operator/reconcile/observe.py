@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from aigateway_operator.api.meta import GatewayKey, ObjectKey
@@ -13,7 +13,7 @@ from aigateway_operator.plan.memo import referenced_secrets
 from aigateway_operator.plan.secret_state import SecretState
 from aigateway_operator.plan.snapshot import Snapshot, Stored
 from aigateway_operator.reconcile.gateway_state import GatewayState
-from aigateway_operator.reconcile.ports import Cluster, Owned, Secrets
+from aigateway_operator.reconcile.ports import Cluster, Mirrors, Owned, Prober, Rollouts, Secrets
 from aigateway_operator.reconcile.store import Store
 from aigateway_operator.rules import RuleContext
 
@@ -24,12 +24,27 @@ ATTEMPTS: Final = 3
 class Observer:
     """Makes snapshots. Reads only what changed: a generated object is fetched when its resourceVersion is not the known one."""
 
-    def __init__(self, cluster: Cluster, secrets: Secrets, owned: Owned, store: Store, context: RuleContext) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        secrets: Secrets,
+        owned: Owned,
+        rollouts: Rollouts,
+        mirrors: Mirrors,
+        prober: Prober,
+        store: Store,
+        context: RuleContext,
+        clock: Callable[[], float],
+    ) -> None:
         self._cluster = cluster
         self._secrets = secrets
         self._owned = owned
+        self._rollouts = rollouts
+        self._mirrors = mirrors
+        self._prober = prober
         self._store = store
         self._context = context
+        self._clock = clock
 
     def ready(self, key: GatewayKey) -> bool:
         """Tell whether every kind of input has been listed completely once; no round may run before."""
@@ -91,6 +106,11 @@ class Observer:
             secrets_live=dict(state.live[SECRETS]),
             secrets=secrets,
             unreferenced_since=state.unreferenced_since,
+            proof=self._rollouts.proof(key),
+            renumber_after_seconds=state.renumber_after_seconds(self._clock()),
+            mirror_key=state.mirror_key,
+            mirror_trouble=self._mirrors.trouble(key),
+            health=self._prober.health(key),
         )
 
     async def _refresh(self, key: GatewayKey, state: GatewayState, gateway: Stored) -> None:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from aigateway_operator.api.meta import ObjectKey
+from aigateway_operator.api.gatewayconfig import Delivery
+from aigateway_operator.api.meta import GatewayKey, ObjectKey
 from aigateway_operator.kube.resources import Resource
+from aigateway_operator.plan.health import HealthOf, Probing
+from aigateway_operator.plan.mirroring import MirrorTarget
+from aigateway_operator.plan.proof import Proof, Target
 from aigateway_operator.plan.secret_state import SecretState
+
+if TYPE_CHECKING:
+    from aigateway_logs import OperationRecord  # commands that need the words of this room do without a logger
 
 JsonObject = dict[str, Any]
 
@@ -114,4 +121,87 @@ class Announcer(Protocol):
 
     async def stop(self) -> None:
         """Stop for good and release what is held."""
+        ...
+
+
+class Rollouts(Protocol):
+    """Pokes pods after a write and asks them what they run, until each says what was written."""
+
+    def set_target(self, key: GatewayKey, target: Target, delivery: Delivery | None, *, written: bool) -> None:
+        """Prove `target` from now on; called after every round. `written`: the round wrote something of it.
+
+        `delivery` None: it cannot be read now, what was said last holds. Without a podSelector nothing is proved.
+        """
+        ...
+
+    def forget(self, key: GatewayKey) -> None:
+        """Prove nothing of a gateway any more."""
+        ...
+
+    def forget_all(self) -> None:
+        """Prove nothing any more: another process leads."""
+        ...
+
+    def proof(self, key: GatewayKey) -> Proof | None:
+        """Return what is known of a gateway's pods; None: nothing is asked, or nobody has answered yet."""
+        ...
+
+    async def stop(self) -> None:
+        """Stop for good and release what is held."""
+        ...
+
+
+class Mirrors(Protocol):
+    """Copies documents to Redis, beside what is written to the cluster. Nothing here waits or fails."""
+
+    def set_target(self, key: GatewayKey, target: MirrorTarget) -> None:
+        """Mirror this from now on; called after every round."""
+        ...
+
+    def drop(self, key: GatewayKey) -> None:
+        """Mirror a gateway no more, and remove what is in Redis as well as it can be done."""
+        ...
+
+    def trouble(self, key: GatewayKey) -> str | None:
+        """Return what is wrong with a mirror, as sentences; "" for nothing, None: not known (yet)."""
+        ...
+
+    def stand_by(self) -> None:
+        """Write no more: another process leads. What is in Redis stays."""
+        ...
+
+    async def stop(self) -> None:
+        """Stop for good and release what is held."""
+        ...
+
+
+class Prober(Protocol):
+    """Checks datastores and backends, beside the rounds. Nothing here waits or fails."""
+
+    def watch(self, key: GatewayKey, probing: Probing) -> None:
+        """Probe exactly this for a gateway from now on; called after every plan."""
+        ...
+
+    def forget(self, key: GatewayKey) -> None:
+        """Probe nothing more for a gateway."""
+        ...
+
+    def clear(self) -> None:
+        """Probe nothing more for any gateway: another process leads."""
+        ...
+
+    def health(self, key: GatewayKey) -> HealthOf:
+        """Return what is held to be true of a gateway's targets; one that is not judged yet is left out."""
+        ...
+
+    async def stop(self) -> None:
+        """Stop for good and release what is held."""
+        ...
+
+
+class Recorder(Protocol):
+    """Keeps records of what was done. `aigateway_logs.DualLog` fulfils it."""
+
+    def operation_nowait(self, record: OperationRecord) -> None:
+        """Keep a record without waiting; it is durable within 50 ms. Never raises."""
         ...

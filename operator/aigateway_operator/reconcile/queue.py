@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final, Generic, TypeVar
 
+from aigateway_operator.waiting import wait
+
 QUIET_SECONDS: Final = 0.025
 """How long marks must pause before a round starts. A kubectl apply of several objects sends one every 10 to 20 ms."""
 MAX_DELAY_SECONDS: Final = 1.0
@@ -72,11 +74,7 @@ class CoalescingQueue(Generic[K]):
                 self._taken.add(key)
                 return key
             self._changed.clear()
-            timeout = None if key is None else max(0.0, due - self._clock())
-            try:
-                await asyncio.wait_for(self._changed.wait(), timeout)
-            except TimeoutError:
-                continue
+            await wait(self._changed, None if key is None else max(0.0, due - self._clock()))
 
     def done(self, key: K) -> None:
         """Give a key back after a round that succeeded."""
@@ -108,6 +106,11 @@ class CoalescingQueue(Generic[K]):
     def idle(self) -> bool:
         """Whether nothing is marked or under way; what is only wished for later does not count."""
         return not self._pending and not self._taken
+
+    @property
+    def waiting(self) -> int:
+        """How many keys are marked or under way."""
+        return len(self._pending.keys() | self._taken)
 
     def _next(self) -> tuple[K | None, float]:
         """Return the key that is due first, and when; taken keys wait for their round to end."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from random import Random
 from typing import Final
 
@@ -21,6 +20,7 @@ from aigateway_operator.errors import ClusterError
 from aigateway_operator.kube.resources import Resource
 from aigateway_operator.reconcile.ports import Cluster, JsonObject
 from aigateway_operator.reconcile.store import KINDS, Store, parse_stored
+from aigateway_operator.waiting import wait
 
 PERIOD_SECONDS: Final = 120.0
 SETTLE_SECONDS: Final = 1.0
@@ -87,8 +87,7 @@ class Repairer:
         began = self._clock()
         while (left := self._due(began) - self._clock()) > 0:
             self._signed.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._signed.wait(), min(left, RECHECK_SECONDS))
+            await wait(self._signed, min(left, RECHECK_SECONDS))
         self._signed_at = None
 
     def _due(self, began: float) -> float:

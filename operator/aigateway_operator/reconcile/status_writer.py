@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -17,7 +16,7 @@ from typing import Any, Final
 from loguru import logger
 
 from aigateway_operator.api import meta
-from aigateway_operator.api.conditions import merge_conditions
+from aigateway_operator.api.conditions import ConditionType, Reason, merge_conditions
 from aigateway_operator.api.meta import GatewayKey, ObjectKey
 from aigateway_operator.errors import ClusterError, Conflict, NotFound
 from aigateway_operator.kube.resources import GATEWAY_CONFIGS, VIRTUAL_MODELS, Resource
@@ -25,16 +24,23 @@ from aigateway_operator.plan.result import StatusWrite
 from aigateway_operator.plan.snapshot import Stored
 from aigateway_operator.reconcile.ports import Announcer, Cluster, JsonObject, Leadership
 from aigateway_operator.reconcile.store import Store, parse_stored
+from aigateway_operator.waiting import wait
 
 MAX_IN_FLIGHT: Final = 8
 GATEWAY_INTERVAL_SECONDS: Final = 1.0
-"""Least time between two status writes of one GatewayConfig: its counts move with every model of a burst."""
+"""Least time between two status writes of one GatewayConfig: its counts move with every model of a burst.
+
+That all pods have taken up a revision is told at once: people and pipelines wait for it, and it comes once a revision.
+"""
 CONFLICT_SECONDS: Final = 0.1
 RETRY_SECONDS: Final = 2.0
 """First wait after a conflict (until the watch has told what changed) and after any other failure; both double each time."""
 MAX_RETRY_SECONDS: Final = 60.0
 
 RESOURCES: Final[dict[str, Resource]] = {meta.VIRTUAL_MODEL: VIRTUAL_MODELS, meta.GATEWAY_CONFIG: GATEWAY_CONFIGS}
+
+
+_LAGGING: Final = frozenset({Reason.STRAGGLERS, Reason.UNREACHABLE})
 
 
 @dataclass(slots=True)
@@ -92,6 +98,7 @@ class StatusWriter:
         self._settled: dict[tuple[Resource, ObjectKey], tuple[StatusWrite, bytes]] = {}
         self._last: dict[tuple[Resource, ObjectKey], float] = {}
         self._in_flight: set[tuple[Resource, ObjectKey]] = set()
+        self._lagging: dict[ObjectKey, str] = {}
         self._changed = asyncio.Event()
         self.written = 0
 
@@ -108,9 +115,12 @@ class StatusWriter:
         waiting = self._wishes.get(place)
         if waiting is not None:
             waiting.write = write
+            if write.urgent and not waiting.failures:
+                waiting.not_before = self._clock()
+                self._changed.set()
             return
         not_before = self._clock()
-        if resource == GATEWAY_CONFIGS:
+        if resource == GATEWAY_CONFIGS and not write.urgent:
             not_before = max(not_before, self._last.get(place, float("-inf")) + GATEWAY_INTERVAL_SECONDS)
         self._wishes[place] = _Wish(write, not_before)
         self._changed.set()
@@ -124,6 +134,8 @@ class StatusWriter:
         self._wishes.pop((resource, key), None)
         self._settled.pop((resource, key), None)
         self._last.pop((resource, key), None)
+        if resource == GATEWAY_CONFIGS:
+            self._lagging.pop(key, None)
 
     def forget_wishes(self) -> None:
         """Drop everything that waits: another process leads now."""
@@ -134,6 +146,11 @@ class StatusWriter:
     def idle(self) -> bool:
         """Whether nothing waits and nothing is under way."""
         return not self._wishes and not self._in_flight
+
+    @property
+    def waiting(self) -> int:
+        """How many objects wait for a status or have one under way."""
+        return len(self._wishes.keys() | self._in_flight)
 
     async def run(self) -> None:
         """Write until cancelled."""
@@ -165,8 +182,7 @@ class StatusWriter:
                     return place, wish
                 soonest = min(soonest, wish.not_before)
             self._changed.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), None if soonest == float("inf") else soonest - now)
+            await wait(self._changed, None if soonest == float("inf") else soonest - now)
 
     async def _write(self, place: tuple[Resource, ObjectKey], wish: _Wish) -> None:
         (resource, key), write = place, wish.write
@@ -208,6 +224,9 @@ class StatusWriter:
         else:
             self._settled[place] = (write, updated.status)
         self._announce(resource, stored, current, wanted)
+        if resource == GATEWAY_CONFIGS:
+            self._announce_propagation(stored, current, wanted)
+            self._announce_datastores(stored, current, wanted)
 
     def _retry_later(self, place: tuple[Resource, ObjectKey], wish: _Wish, first: float, at_least: float = 0.0) -> None:
         """Try again with growing back-off, unless something newer is wished for already."""
@@ -227,7 +246,7 @@ class StatusWriter:
 
         Ready sums the others up, so that one mistake, which moves several conditions, is told once.
         """
-        old, new = _ready(before), _ready(after)
+        old, new = _condition(before, ConditionType.READY), _condition(after, ConditionType.READY)
         was_false, is_false = old.get("status") == "False", new.get("status") == "False"
         if is_false == was_false and (not is_false or old.get("reason") == new.get("reason")):
             return
@@ -236,9 +255,34 @@ class StatusWriter:
         key = ObjectKey(stored.namespace, stored.name)
         self._announcer.announce(resource, key, stored.uid, warning=is_false, reason=new["reason"], note=new["message"])
 
+    def _announce_propagation(self, stored: Stored, before: dict[str, Any], after: dict[str, Any]) -> None:
+        """Announce that pods are behind or out of reach, and that all run the revision again; progress is no news."""
+        key = ObjectKey(stored.namespace, stored.name)
+        old, new = _condition(before, ConditionType.PROPAGATED), _condition(after, ConditionType.PROPAGATED)
+        if old.get("reason") in _LAGGING:
+            self._lagging.setdefault(key, old["reason"])
+        if new.get("reason") in _LAGGING:
+            if self._lagging.get(key) == new["reason"]:
+                return
+            self._lagging[key] = new["reason"]
+        elif new.get("status") != "True" or self._lagging.pop(key, None) is None:
+            return
+        warning = new["status"] != "True"
+        self._announcer.announce(GATEWAY_CONFIGS, key, stored.uid, warning=warning, reason=new["reason"], note=new["message"])
 
-def _ready(status: dict[str, Any]) -> dict[str, Any]:
+    def _announce_datastores(self, stored: Stored, before: dict[str, Any], after: dict[str, Any]) -> None:
+        """Announce that a datastore is bad, or that all are up again; the first good news is none."""
+        old, new = _condition(before, ConditionType.DATASTORES_READY), _condition(after, ConditionType.DATASTORES_READY)
+        was_false, is_false = old.get("status") == "False", new.get("status") == "False"
+        same = is_false == was_false and (not is_false or old.get("message") == new.get("message"))
+        if same or not (is_false or new.get("status") == "True"):
+            return
+        key, reason = ObjectKey(stored.namespace, stored.name), f"Datastores{new['reason']}"
+        self._announcer.announce(GATEWAY_CONFIGS, key, stored.uid, warning=is_false, reason=reason, note=new["message"])
+
+
+def _condition(status: dict[str, Any], kind: ConditionType) -> dict[str, Any]:
     for condition in status.get("conditions") or []:
-        if condition["type"] == "Ready":
+        if condition["type"] == kind:
             return dict(condition)
     return {}

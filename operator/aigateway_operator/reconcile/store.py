@@ -8,7 +8,7 @@ Source: FACTS "Surprises" 2 (deletions are lost across a re-list), DESIGN sectio
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -62,6 +62,9 @@ class Store:
         self._removed: dict[Resource, dict[ObjectKey, int]] = {kind: {} for kind in KINDS}
         self.changes = 0
         """Counts the changes that concern a gateway: what was read before it moved is old."""
+        self.on_stored: Callable[[Resource, Stored | None, Stored], None] | None = None
+        self.on_removed: Callable[[Resource, Stored], None] | None = None
+        """Told of every object that is put, beside what was known of it, and of every one that is dropped."""
 
     @property
     def listed(self) -> bool:
@@ -102,6 +105,8 @@ class Store:
         if self.has_seen(resource, key, stored.resource_version):
             return frozenset()
         known = self._objects[resource].get(key)
+        if self.on_stored is not None:
+            self.on_stored(resource, known, stored)
         self._removed[resource].pop(key, None)
         self._objects[resource][key] = stored
         if known is not None and _same(known, stored):
@@ -132,6 +137,8 @@ class Store:
         if known is None:
             return frozenset()
         self.changes += 1
+        if self.on_removed is not None:
+            self.on_removed(resource, known)
         del self._objects[resource][key]
         return frozenset({GatewayKey(*key)}) if resource != VIRTUAL_MODELS else self._unlink(known)
 

@@ -206,6 +206,13 @@ def test_object_that_is_going_already_may_be_deleted_again() -> None:
         (make_gateway_config(), "spec.delivery.podSelector: not set; nothing proves"),
         (make_gateway_config(delivery=SELECTED, app={"debug": True}), "spec.app.debug: verbose logs"),
         (make_gateway_config(delivery={**SELECTED, "poke": False}), "spec.delivery.poke: off"),
+        (make_gateway_config(delivery={**SELECTED, "redisNotify": True}), "spec.delivery.redisNotify: no effect"),
+        (
+            make_gateway_config(
+                delivery={**SELECTED, "redisNotify": True}, storage={"redis": {"host": "redis.ai.svc", "enabled": False}}
+            ),
+            "spec.delivery.redisNotify: no effect",
+        ),
         (
             quiet_model(backends=[{**KEYED[0], "parameters": {"a": "x" * 170_000}}]),
             "spec: about 166 KiB of the 256 KiB",

@@ -131,6 +131,40 @@ def test_screen_shows_what_later_versions_report() -> None:
     assert [part.strip() for part in rows[1] if part.strip()] == ["ai", "main", "Ready", "5", "4", "none", "2/3", "redis Up"]
 
 
+def test_screen_shows_pods_by_what_they_run_and_stores_with_since_and_why() -> None:
+    """The numbers of status.rollout, names of those behind, and of each store how long it has been so."""
+    rollout = {
+        "revision": 7,
+        "desired": 5,
+        "updated": 2,
+        "unknown": 1,
+        "stragglers": ["gateway-1", "gateway-2"],
+        "restartRequired": ["app.port"],
+        "lastDurationMilliseconds": 120,
+    }
+    stores = [
+        {"name": "mongodb", "state": "Up", "reason": "Answering", "message": "Takes writes.", "since": "2026-01-01T09:00:00Z"},
+        {"name": "redis", "state": "Down", "reason": "Refused", "message": "Nothing listens.", "since": "2026-01-01T11:58:00Z"},
+    ]
+    config = make_object("GatewayConfig", "main", Ready="True Ready", Propagated="False Stragglers")
+    config["status"] |= {"rollout": rollout, "datastores": stores}
+    seen = overview([config], [], [])
+    lines = [" ".join(line.split()) for line in screen(seen, NOW, io.StringIO())]
+    assert "ai main Stragglers 7 2 2 1 120 ms gateway-1, gateway-2; restart for app.port" in lines
+    assert "ai main mongodb Up 3h Answering" in lines
+    assert "ai main redis Down 2m Refused Nothing listens." in lines
+    [data] = seen.as_data()["gateways"]
+    assert data["rollout"]["behind"] == 2
+    assert data["stores"][1] == stores[1]
+
+
+def test_screen_of_a_status_that_is_not_ours_is_no_fault() -> None:
+    """Whatever stands there, the rest is shown."""
+    config = make_object("GatewayConfig", "main", Ready="True Ready")
+    config["status"] |= {"rollout": {"desired": 2, "stragglers": "all"}, "datastores": ["redis", {"name": 3}]}
+    assert overview([config], [], []).gateways[0].rollout is not None
+
+
 def test_documents_of_somebody_else_are_not_shown_as_the_gateways() -> None:
     """A ConfigMap of the right name with another owner is not what pods read."""
     gateway = make_object("GatewayConfig", "main", Ready="True Ready")

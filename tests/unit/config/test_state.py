@@ -307,7 +307,18 @@ def test_an_emptied_volume_changes_nothing() -> None:
     """An optional ConfigMap that goes away leaves what was last good, credentials too."""
     writer = make_writer()
     state, before = started(writer)
-    assert take(state, mounted(writer, {}, {})).configuration is before
+    outcome = take(state, mounted(writer, {}, {}))
+    assert outcome.configuration is before
+    assert [(fault.file, fault.reason) for fault in outcome.faults] == [("config.yml", Reason.MISSING)], "and says so"
+
+
+def test_a_volume_without_documents_is_no_fault_where_another_source_brings_them() -> None:
+    """Pods that watch the API may mount the credentials alone."""
+    writer, state = make_writer(), State()
+    take(state, mounted(writer, {}))
+    outcome = state.take("api", MemoryReading(writer.files), NOW)
+    assert outcome.configuration is not None
+    assert take(state, mounted(writer, {})).faults == ()
 
 
 def test_a_model_in_two_documents_is_taken_from_the_newer() -> None:

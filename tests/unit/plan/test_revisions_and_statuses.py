@@ -176,15 +176,15 @@ def test_violations_are_listed_up_to_ten() -> None:
     assert message.endswith("; and 2 more")
 
 
-def test_a_gateway_says_what_this_version_does_not_prove() -> None:
-    """Nobody takes an unasked question for an answer; Ready does not depend on it."""
+def test_a_gateway_says_what_nobody_has_proved() -> None:
+    """Nobody takes an unasked question for an answer; Ready does not depend on it (more: test_propagation.py)."""
     world = make_world()
     assert world.verdict("gateway/main", "Propagated") == ("Unknown", "NoSelector")
-    assert world.verdict("gateway/main", "DatastoresReady") == ("Unknown", "Unknown")
+    assert world.verdict("gateway/main", "DatastoresReady") == ("True", "Up"), "no store is enabled (more: test_health.py)"
     assert world.verdict("gateway/main", "Ready") == ("True", "Ready")
     world.apply(make_gateway_config(delivery={"podSelector": {"matchLabels": {"app": "gateway"}}}))
     world.settle()
-    assert world.verdict("gateway/main", "Propagated") == ("Unknown", "NotAsked")
+    assert world.verdict("gateway/main", "Propagated") == ("Unknown", "Progressing")
 
 
 def test_a_gateway_resolves_its_own_references() -> None:

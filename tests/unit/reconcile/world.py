@@ -6,14 +6,17 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from random import Random
 from typing import Any
 
 from aigateway_operator.kube.resources import CONFIG_MAPS, GATEWAY_CONFIGS, VIRTUAL_MODELS, Resource
 from aigateway_operator.reconcile.controller import Controller, Ports
-from aigateway_operator.reconcile.ports import JsonObject
+from aigateway_operator.reconcile.ports import JsonObject, Recorder
+from aigateway_operator.rollout.rollouts import Rollouts
 from aigateway_operator.rules import RuleContext
 from tests.fake_cluster import FakeCluster
-from tests.fakes import FakeLeadership, FakeOwned, FakeSecrets, RecordingAnnouncer
+from tests.fake_pods import FakePods
+from tests.fakes import FakeLeadership, FakeMirrors, FakeOwned, FakeProber, FakeSecrets, RecordingAnnouncer
 from tests.unit.reconcile.objects import gateway, model, secret
 from tests.virtual_time import now
 
@@ -23,15 +26,32 @@ CUSTOM = (VIRTUAL_MODELS, GATEWAY_CONFIGS)
 class World:
     """One operator and its cluster. `deaf`: the watch of VirtualModels and GatewayConfigs delivers nothing."""
 
-    def __init__(self, cluster: FakeCluster | None = None, *, hold: bool = False) -> None:
+    def __init__(self, cluster: FakeCluster | None = None, *, hold: bool = False, recorder: Recorder | None = None) -> None:
         self.cluster = cluster or FakeCluster()
         self.deaf = False
         self.secrets = FakeSecrets(self.cluster, now, hold=hold)
         self.owned = FakeOwned(self.cluster, hold=hold)
         self.leadership = FakeLeadership()
         self.announcer = RecordingAnnouncer()
-        ports = Ports(self.cluster, self.secrets, self.owned, self.leadership, self.announcer)
-        self.controller = Controller(ports, RuleContext(name=""), (), now)
+        self.fleet = FakePods()
+        rollouts = Rollouts(
+            self.fleet,
+            self.fleet.poke,
+            self.fleet.ask,
+            on_change=lambda key: self.controller.on_rollout(key),
+            clock=now,
+            on_proven=self.fleet.proven.append,
+            random=Random(1),
+        )
+        self.rollouts = rollouts
+        self.mirrors = FakeMirrors()
+        self.mirrors.on_change = lambda key: self.controller.on_mirror(key)
+        self.prober = FakeProber()
+        self.prober.on_change = lambda key: self.controller.on_health(key)
+        ports = Ports(
+            self.cluster, self.secrets, self.owned, self.leadership, self.announcer, rollouts, self.mirrors, self.prober
+        )
+        self.controller = Controller(ports, RuleContext(name=""), (), now, recorder=recorder)
         self.secrets.on_change = self.controller.on_secret
         self.owned.on_change = self.controller.on_owned
         self.secrets.on_listed = self.owned.on_listed = self.controller.on_namespace_listed
@@ -100,3 +120,4 @@ async def world(made: World | None = None) -> AsyncIterator[World]:
         at.cluster.heal()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        await at.rollouts.stop()
