@@ -14,7 +14,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -47,10 +47,21 @@ def backends(**more: Any) -> list[dict[str, Any]]:
 
 
 def furnish(world: World, port: int, *models: str, spec: dict[str, Any] | None = None, **delivery: Any) -> None:
-    """Create Secret, models and a gateway that selects pods."""
-    keys = secret(proxy="caller-key", small="small-model-key", big="big-model-key")
-    config = gateway_config(**(spec or {}), delivery={"podSelector": SELECTOR, "statusPort": port, **delivery})
-    world.create(keys, config, *(virtual_model(name, backends=backends()) for name in models or ("chat",)))
+    """Create Secret, models and a gateway that selects pods, in this order: the first revision has all of the models.
+
+    An operator that runs already is given time to have seen the models; without one nothing is waited for but a moment.
+    """
+    names = models or ("chat",)
+    world.create(secret(proxy="caller-key", small="small-model-key", big="big-model-key"))
+    world.create(*(virtual_model(name, backends=backends()) for name in names))
+
+    def seen() -> None:
+        for name in names:
+            assert world.get("VirtualModel", name)["status"].get("observedGeneration"), name
+
+    with suppress(AssertionError):
+        eventually(seen, within_seconds=1)
+    world.create(gateway_config(**(spec or {}), delivery={"podSelector": SELECTOR, "statusPort": port, **delivery}))
 
 
 @dataclass

@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -51,6 +52,8 @@ ACTS: Final[tuple[Callable[[Show], None], ...]] = (
     acts_callers.store_away,
 )
 CAUTION: Final = "The figures are of this machine, with everything on it."
+_INTERRUPTED: Final = threading.Event()
+"""Set by a signal, since what it raises is lost if it comes while Python calls a finalizer; seen before the next act."""
 _TOKEN_SECONDS: Final = 3600
 _KEPT_TOKEN_SECONDS: Final = 7 * 24 * 3600
 _STATUS_TIMEOUT_SECONDS: Final = 30
@@ -62,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep", action="store_true", help="leave everything running and say how to reach it")
     keep = parser.parse_args(arguments).keep
     os.chdir(ROOT)  # commands name files as a user in the clone would
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         return _in_background() if keep else _run(Screen())
     except KeyboardInterrupt:
@@ -71,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    _INTERRUPTED.set()
     raise KeyboardInterrupt
 
 
@@ -114,6 +119,8 @@ def _stage(screen: Screen, *, token_seconds: int) -> Iterator[tuple[ControlPlane
 
 def _act(show: Show, started: float) -> int:
     for act in ACTS:
+        if _INTERRUPTED.is_set():
+            raise KeyboardInterrupt
         act(show)
     _show_status(show)
     show.screen.title("What was shown")
