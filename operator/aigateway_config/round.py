@@ -132,7 +132,8 @@ class Round:
         names = reading.names()
         self.mounted |= documents.CONFIG_MANIFEST in names
         if not self._eras() and not self.faults:
-            text = f"{documents.CONFIG_MANIFEST} is not there; mount ConfigMap <gateway>-config (a plain file: use PlainFile)"
+            remedy = "mount ConfigMap <gateway>-config, or read a plain config.yml by PlainFile"
+            text = f"{documents.CONFIG_MANIFEST} is not there; {remedy}"
             self.faults.append(Fault(documents.CONFIG_FILE, Reason.MISSING, text))
         if self.active is None or not (self.mounted or _present(MANIFESTS, reading)):
             return

@@ -9,6 +9,7 @@ Source: Kubernetes `pkg/volume/util/atomic_writer.go`; STYLE section 3.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,8 @@ from aigateway_config.errors import ReadingMoved
 from aigateway_config.source import MemoryReading, Offer, Reading
 from aigateway_config.verification import LIMIT_BYTES
 from aigateway_config.watch import watching
+
+log = logging.getLogger("aigateway_config")
 
 POLL_SECONDS: Final = 10.0
 """How long a change may go unseen at most if the watch misses it."""
@@ -73,6 +76,10 @@ class FolderReading:
         except OSError:
             self.troubled = True
             raise
+
+
+def _absent(folders: Collection[Path]) -> list[Path]:
+    return [folder for folder in folders if not folder.is_dir()]
 
 
 def _target(folder: Path) -> str:
@@ -170,6 +177,8 @@ class MountedVolume:
         offered: Signature | None = None
         woken = True
         try:
+            for folder in await asyncio.get_running_loop().run_in_executor(executor, _absent, folders):
+                log.warning("folder %s is not there; it is read when it appears", folder)
             async with watching(folders) as watch:
                 while True:
                     moment = await asyncio.get_running_loop().run_in_executor(executor, self._moment)

@@ -29,7 +29,7 @@ from aigateway_logs import (
 )
 from hack.stores import MongoServer
 from tests.eventually import eventually_async
-from tests.logs.faulty_disk import FULL, FaultyDisk, Switch, left_in
+from tests.logs.faulty_disk import FULL, READ_ONLY, FaultyDisk, Switch, left_in
 
 DATABASE = "dual"
 
@@ -188,6 +188,26 @@ async def test_a_full_spool_disk_does_not_stop_shipping(tmp_path: Path, mongo_se
     assert stream.getvalue().count("The disk takes no records") == 1
 
 
+async def test_what_a_read_only_disk_kept_is_removed_once_it_can_be(
+    tmp_path: Path, mongo_server: MongoServer, database: Any
+) -> None:
+    """Records that were shipped do not fill the disk for ever, and are not shipped twice, because removing them failed once."""
+    switch = Switch()
+    spool = SpoolSettings(tmp_path / "spool", segment_bytes=4096)
+    logs = DualLog(settings(tmp_path, mongo_server, spool=spool), disk=FaultyDisk(switch))
+    logs.start()
+    switch.fail(READ_ONLY, "remove")
+    for number in range(40):
+        assert await logs.operation(OperationRecord("render", str(number), request_data={"pad": "x" * 500}))
+    await eventually_async(lambda: shipped(logs, 40), within_seconds=10)
+    await eventually_async(lambda: hit(switch), within_seconds=5)
+    await segments_between(tmp_path, 2, 40)
+    switch.heal()
+    await eventually_async(lambda: segments_between(tmp_path, 0, 1), within_seconds=5)
+    await logs.stop(10)
+    assert await database.operation_logs.count_documents({}) == 40
+
+
 async def test_what_a_server_refuses_is_kept_another_way_and_never_blocks_the_rest(
     tmp_path: Path, mongo_server: MongoServer, database: Any
 ) -> None:
@@ -322,3 +342,14 @@ async def says(stream: io.StringIO, text: str) -> None:
 async def count(collection: Any, number: int) -> None:
     """For `eventually`."""
     assert await collection.count_documents({}) == number
+
+
+async def segments_between(folder: Path, fewest: int, most: int) -> None:
+    """For `eventually`."""
+    there = [name for name in left_in(folder / "spool") if name.endswith(".seg")]
+    assert fewest <= len(there) <= most, there
+
+
+async def hit(switch: Switch) -> None:
+    """For `eventually`."""
+    assert switch.hits > 0, "nothing was tried to be removed"

@@ -53,11 +53,12 @@ def main(argv: Sequence[str] | None = None, *, connect: Connect | None = None) -
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
-        args = _parser(arguments).parse_args(arguments)
-    except SystemExit as end:  # argparse has printed the help or what is wrong
-        return end.code if isinstance(end.code, int) else Exit.USAGE
-    args.connect = connect
-    try:
+        parser = _parser(arguments)  # imports the command's module, and with it what an extra brings
+        try:
+            args = parser.parse_args(arguments)
+        except SystemExit as end:  # argparse has printed the help or what is wrong
+            return end.code if isinstance(end.code, int) else Exit.USAGE
+        args.connect = connect
         code = args.run(args)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -69,6 +70,12 @@ def main(argv: Sequence[str] | None = None, *, connect: Connect | None = None) -
     except AigatewayError as error:
         print(f"error: {error}", file=sys.stderr)
         return exit_of(error)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("aigateway"):
+            raise  # a fault of ours
+        remedy = "Install it with: pip install 'aigateway[operator]'"
+        print(f"error: This command needs the extra 'operator' ({error.name} is not installed). {remedy}", file=sys.stderr)
+        return Exit.USAGE
     return int(code)
 
 

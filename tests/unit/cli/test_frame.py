@@ -158,3 +158,17 @@ def test_page_names_every_command_flag_and_exit_code() -> None:
         assert not [flag for flag in known if flag not in page], command
     for code in Exit:
         assert f"| {int(code)} |" in page
+
+
+@pytest.mark.parametrize(
+    ("command", "missing", "extra"),
+    [("local", "yaml", "operator"), ("audit", "orjson", "operator"), ("gateway", "pydantic_settings", "gateway")],
+)
+def test_a_missing_extra_is_a_sentence_of_the_program(command: str, missing: str, extra: str) -> None:
+    """Whoever installed the base alone, as pods do, is told what to install; seen at the program, not at a function of it."""
+    code = f"import sys; sys.modules[{missing!r}] = None; from aigateway_operator.cli import main; sys.exit(main(sys.argv[1:]))"
+    shown = run_program(command, ".", code=code)
+    assert shown.returncode == Exit.USAGE, shown.stderr
+    assert "Traceback" not in shown.stderr
+    assert f"pip install 'aigateway[{extra}]'" in shown.stderr
+    assert missing in shown.stderr

@@ -347,3 +347,17 @@ def test_a_writer_of_tests_moves_revisions_with_content_only() -> None:
     writer.write()
     assert writer.files == before
     assert writer.revision == 1
+
+
+async def test_a_folder_that_is_not_there_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A mistyped path looks like a ConfigMap that is late, unless the path is said; it is read when it appears."""
+    writer, mount = make_writer(), make_mount(tmp_path)
+    absent = Mount(tmp_path / "mistyped", mount.credentials)
+    mount.show(writer)
+    async with reading(absent, poll_seconds=0.05) as reader:
+        with pytest.raises(NotReady):
+            await reader.wait_ready(0.3)
+        assert f"folder {absent.config} is not there" in caplog.text
+        assert str(mount.credentials) not in caplog.text
+        mount.config.rename(absent.config)
+        await reader.wait_ready(5)
