@@ -19,13 +19,14 @@ from aigateway_operator.api import meta
 from aigateway_operator.api.conditions import Verdict
 from aigateway_operator.api.meta import GatewayKey
 from aigateway_operator.plan import names
+from aigateway_operator.plan.health import HealthOf
 from aigateway_operator.plan.memo import Memo, referenced_secrets
 from aigateway_operator.plan.planner import plan
 from aigateway_operator.plan.proof import Proof
 from aigateway_operator.plan.readback import read_live, read_served, values_of
 from aigateway_operator.plan.result import Plan, StatusWrite, Write
 from aigateway_operator.plan.secret_state import SecretState
-from aigateway_operator.plan.snapshot import Served, Snapshot, Stored
+from aigateway_operator.plan.snapshot import LiveObject, Served, Snapshot, Stored
 from aigateway_operator.render.settings import Settings
 from aigateway_operator.rules import RuleContext
 
@@ -182,6 +183,10 @@ class World:
     proof: Proof | None = None
     mirror_key: bytes | None = None
     mirror_trouble: str | None = None
+    health: HealthOf = field(default_factory=dict)
+    said: dict[tuple[str, str], StatusWrite] = field(default_factory=dict)
+    _known: dict[tuple[str, ...], LiveObject] = field(default_factory=dict)
+    _secrets: Mapping[str, SecretState] = field(default_factory=dict)
 
     def apply(self, *manifests: Manifest, created: str | None = None, deleting: bool = False) -> None:
         """Create or edit objects as `kubectl apply` would: a new generation when the spec differs, a new uid for a new one."""
@@ -211,12 +216,13 @@ class World:
         del self.models[name]
 
     def snapshot(self) -> Snapshot:
-        """Return what the reconciler would observe now."""
+        """Return what the reconciler would observe now. What has not changed is the very object of before, as it is there."""
         live: dict[str, dict[str, Any]] = {"ConfigMap": {}, "Secret": {}}
         if self.gateway is not None:
             for (kind, name), obj in self.objects.by_name.items():
                 if names.belongs_to(name, self.name):
-                    live[kind][name] = read_live(obj, self.name, self.gateway.uid)
+                    live[kind][name] = self._live(kind, obj, self.gateway.uid)
+        self._secrets = self._secrets if self._secrets == self.secrets else dict(self.secrets)
         return Snapshot(
             key=GatewayKey(NAMESPACE, self.name),
             gateway=self.gateway,
@@ -228,21 +234,39 @@ class World:
             settings=self.settings,
             config_maps=live["ConfigMap"],
             secrets_live=live["Secret"],
-            secrets=dict(self.secrets),
+            secrets=self._secrets,
             unreferenced_since=self.unreferenced_since,
             mirror_key=self.mirror_key,
             mirror_trouble=self.mirror_trouble,
             proof=self.proof,
+            health=self.health,
         )
+
+    def _live(self, kind: str, obj: Manifest, lineage: str) -> LiveObject:
+        metadata = obj["metadata"]
+        place = (kind, metadata["name"], metadata["uid"], metadata["resourceVersion"], lineage)
+        if place not in self._known:
+            self._known[place] = read_live(obj, self.name, lineage)
+        return self._known[place]
 
     def plan(self) -> Plan:
         """Return the plan of now; asserts that a fresh memo gives the same one."""
         snapshot = self.snapshot()
         referenced = referenced_secrets(snapshot, self.memo)
         assert referenced == referenced_secrets(snapshot, Memo()), "a used memo names other Secrets than a fresh one"
-        made = plan(snapshot, self.memo, self.now)
-        assert made == plan(snapshot, Memo(), self.now), "a used memo gives another plan than a fresh one"
+        once = Memo()
+        made, fresh = plan(snapshot, self.memo, self.now), plan(snapshot, once, self.now)
+        assert made == fresh, "a used memo gives another plan than a fresh one"
+        self._compare_statuses(made, fresh)
+        assert self.memo.told.count() == once.told.count(), "a used memo counts other models than a fresh one"
         return made
+
+    def _compare_statuses(self, made: Plan, fresh: Plan) -> None:
+        """Assert that what a used memo has said until now is what a fresh one says at once."""
+        wanted = {(status.kind, status.name): status for status in fresh.statuses}
+        self.said |= {(status.kind, status.name): status for status in made.statuses}
+        self.said = {place: status for place, status in self.said.items() if place in wanted}
+        assert self.said == wanted, "statuses that a used memo has said are not those that a fresh one says"
 
     def round(self) -> Plan:
         """Plan, act, adopt and write the statuses; return the plan."""
@@ -250,7 +274,7 @@ class World:
         if self.gateway is not None:
             apply_plan(self.objects, made, self.gateway)
         self.served, self.settings, self.unreferenced_since = made.served, made.settings, made.unreferenced_since
-        for status in made.statuses:
+        for status in self.said.values():
             self._write_status(status)
         return made
 
@@ -266,7 +290,13 @@ class World:
 
     def restart(self) -> None:
         """Forget everything but what the cluster has; read the last good back."""
-        self.memo, self.served, self.settings, self.unreferenced_since = Memo(), {}, None, {}
+        self.memo = Memo()
+        self.said.clear()
+        self.recall()
+
+    def recall(self) -> None:
+        """Read the last good back, as at a change of leader or after a write that may have failed; the memo stays."""
+        self.served, self.settings, self.unreferenced_since = {}, None, {}
         if self.gateway is None:
             return
         for (kind, name), obj in sorted(self.objects.by_name.items()):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from aigateway_operator.api import meta
@@ -69,6 +69,9 @@ class FakeSecrets:
 
     def state(self, namespace: str, name: str) -> SecretState:
         return self._seen.get((namespace, name), SecretState(known=False, exists=False))
+
+    def states(self, namespace: str, names: Iterable[str]) -> dict[str, SecretState]:
+        return {name: self.state(namespace, name) for name in names}
 
     async def stop(self) -> None:
         self.watched.clear()

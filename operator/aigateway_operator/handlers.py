@@ -21,10 +21,14 @@ from typing import Any, Final
 
 import aiohttp
 import kopf
+from kopf._cogs.clients.errors import APIError  # not public; kopf is pinned to one minor version
+from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory  # the same
 from loguru import logger
 
 from aigateway_operator.errors import SettingsError
 from aigateway_operator.kube.access import ClusterAccess
+from aigateway_operator.kube.client import PAGE_SIZE
+from aigateway_operator.kube.pages import taking_pages
 from aigateway_operator.kube.resources import GATEWAY_CONFIGS, VIRTUAL_MODELS, JsonObject, Resource
 
 OnObject = Callable[[Resource, str | None, JsonObject], None]
@@ -32,7 +36,9 @@ OnObject = Callable[[Resource, str | None, JsonObject], None]
 
 KINDS: Final = (VIRTUAL_MODELS, GATEWAY_CONFIGS)
 BATCH: Final = 200
-"""Objects handed over before other tasks of the receiving loop have their turn."""
+"""Objects handed over before other tasks of the receiving loop have their turn, and that may wait when a page is asked for."""
+PAGE_PAUSE_SECONDS: Final = 0.005
+"""How long a page waits before it looks again whether there is room."""
 FIRST_BACKOFF_SECONDS: Final = 0.2
 MAX_BACKOFF_SECONDS: Final = 15.0
 STEADY_SECONDS: Final = 60.0
@@ -55,6 +61,28 @@ class _Backoffs:
             pause = min(MAX_BACKOFF_SECONDS / 1.5, pause * 1.6)
 
 
+class _NoDiffs(kopf.DiffBaseStorage):
+    """What an object was when it was last handled: nobody asks, and kopf would copy each one, deeply, at every event."""
+
+    def build(self, **_: Any) -> Any:
+        """Return nothing that could differ."""
+        return {}
+
+    def fetch(self, **_: Any) -> None:
+        """Remember nothing."""
+
+    def store(self, **_: Any) -> None:
+        """Write nothing into objects."""
+
+
+class _NoMemories(ResourceMemories):
+    """What kopf remembers of each object: nothing. It would stay until a deletion is seen, 2 kB each, and is for daemons."""
+
+    async def recall(self, raw_body: Any, **options: Any) -> ResourceMemory:
+        """Return a memory for one event."""
+        return await super().recall(raw_body, **{**options, "ephemeral": True})
+
+
 def make_settings() -> kopf.OperatorSettings:
     """Return kopf's settings, each with its reason."""
     settings = kopf.OperatorSettings()
@@ -66,12 +94,14 @@ def make_settings() -> kopf.OperatorSettings:
     settings.scanning.disabled = True
     # A task per object lives this long after its last event; at the default of 5 s a start with 10,000 objects takes 260 MB.
     settings.queueing.idle_timeout = 0.05
+    # What changed in an object is of interest to `on.update` alone; a deep copy of each at every event is not for free.
+    settings.persistence.diffbase_storage = _NoDiffs()
     # What is left in the queues when we stop is of no interest: the next start lists everything.
     settings.queueing.exit_timeout = 0.5
     # Pages; a list of 10,000 objects in one piece peaks at 320 MB. Not `initial_streaming`, though faster: it has no fallback
     # where WatchList is off (Kubernetes 1.33 by default), and a stream that is cut before its end is continued from the
     # resourceVersion of whichever object came last, so that the others are never seen.
-    settings.watching.chunk_size = 500
+    settings.watching.chunk_size = PAGE_SIZE
     # The server ends each watch after this; the next continues where it ended. Keeps load balancers from silently dropping it.
     settings.watching.server_timeout = 300
     # Bookmarks come about every minute: a watch that is silent for longer is dead. (Python 3.11 and newer only.)
@@ -184,7 +214,9 @@ class KopfSource:
         credentials that nobody hands out any more (seen with 1.45.2 after an ERROR event of a watch).
         """
         where: dict[str, Any] = {"namespaces": list(self._namespaces)} if self._namespaces else {"clusterwide": True}
-        tasks = await kopf.spawn_tasks(registry=self._make_registry(), settings=self._make_settings(), stop_flag=stop, **where)
+        tasks = await kopf.spawn_tasks(
+            registry=self._make_registry(), settings=self._make_settings(), memories=_NoMemories(), stop_flag=stop, **where
+        )
         ended, running = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in running:
             task.cancel()
@@ -227,6 +259,7 @@ class KopfSource:
             connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
             headers=info.as_http_headers(),
             proxy=found.proxy,
+            response_class=taking_pages(KINDS, self._hand_over_page),
         )
         self._sessions.append(session)
         return kopf.AiohttpSession(server=found.server, aiohttp_session=session)
@@ -238,6 +271,17 @@ class KopfSource:
             if session.connector is not None:
                 await session.connector.close()
             await session.close()
+
+    async def _hand_over_page(self, resource: Resource, objects: list[JsonObject]) -> None:
+        """Called in kopf's loop with each page of a LIST; returns when the receiver has taken most of it.
+
+        So no more than a page or two wait in memory, however slow the receiver is.
+        """
+        for obj in objects:
+            self._hand_over(resource, None, obj)
+        objects.clear()
+        while len(self._handed) > BATCH:  # noqa: ASYNC110 - an Event would have to be set from the other thread, object by object
+            await asyncio.sleep(PAGE_PAUSE_SECONDS)
 
     def _hand_over(self, resource: Resource, kind: str | None, obj: JsonObject) -> None:
         """Called in kopf's thread. One wake-up of the receiving loop for all objects that come before it has run."""
@@ -293,8 +337,8 @@ class _Run:
         try:
             with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
                 runner.run(self._operate_once())
-        except Exception:  # noqa: BLE001 - the edge of the thread: the supervisor starts the next
-            logger.opt(exception=True).warning("Event source broke")
+        except Exception as error:  # noqa: BLE001 - the edge of the thread: the supervisor starts the next
+            logger.opt(exception=not isinstance(error, APIError)).warning("Event source broke: {}", error)
         finally:
             with suppress(RuntimeError):
                 self._receiver.call_soon_threadsafe(self.ended.set)
@@ -317,11 +361,15 @@ class _Run:
 
 
 def _is_worth_logging(record: logging.LogRecord) -> bool:
+    """Tell so, and take the traceback away from what the API server answered: it shows kopf's insides, twice forty lines."""
+    if record.exc_info and isinstance(record.exc_info[1], APIError):
+        record.exc_info = None
     return not record.getMessage().startswith("OS signals are ignored")
 
 
 def _quiet_kopf() -> None:
     """Leave out what kopf says at every start in a thread, and at every event: "Handler … succeeded"."""
-    logging.getLogger("kopf._core.reactor.running").addFilter(_is_worth_logging)
+    for name in ("running", "orchestration", "queueing"):
+        logging.getLogger(f"kopf._core.reactor.{name}").addFilter(_is_worth_logging)
     for name in ("kopf.objects", "kopf.activities"):
         logging.getLogger(name).setLevel(logging.WARNING)

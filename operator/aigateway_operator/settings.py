@@ -14,6 +14,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from aigateway_operator.api.label_selector import parse_label_selector
+
 _HOST_NAME: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 
 
@@ -30,6 +32,8 @@ class Settings(BaseSettings):
 
     namespaces: Annotated[tuple[str, ...], NoDecode] = ()
     """Namespaces to work in. Default: all of the cluster; name them where the operator has Roles only."""
+    namespace_selector: str = ""
+    """Label selector on namespaces to work in, in place of names; followed as labels change. Default: none."""
     kubeconfig: Path | None = None
     """Kubeconfig file. Default: the pod's ServiceAccount, else $KUBECONFIG, else ~/.kube/config."""
     context: str | None = None
@@ -46,6 +50,8 @@ class Settings(BaseSettings):
     """Namespace of the Lease by which one of several operators leads. The chart sets it to the operator's own."""
     lease_name: str = "aigateway-operator"
     """Name of that Lease."""
+    owner: Annotated[str, Field(pattern=r"^((Deployment|StatefulSet)/[a-z0-9.-]{1,253})?$")] = ""
+    """What runs the operator, as Deployment/NAME, beside the Lease: Lease and Secret go with it. Default: they stay."""
     identity: str = ""
     """Name of this process in the Lease. Default: host name and a random suffix."""
     leader_election: bool = True
@@ -72,8 +78,6 @@ class Settings(BaseSettings):
     """Namespace of that Secret, and of the webhook's Service. Default: that of the Lease."""
     webhook_secret_name: str = "aigateway-webhook-certificates"
     """Name of that Secret."""
-    webhook_secret_owner: Annotated[str, Field(pattern=r"^([a-z0-9.-]+/[0-9a-f-]{36})?$")] = ""
-    """Deployment with which that Secret goes when it is deleted, as name/uid. Default: none, the Secret stays."""
     webhook_configuration: str = "aigateway-operator"
     """ValidatingWebhookConfiguration whose caBundle the leader fills in."""
     webhook_service: str = "aigateway-webhook"
@@ -138,6 +142,14 @@ class Settings(BaseSettings):
                 f"{authority}: an authority is renewed in the last third of its life"
             )
         return settle
+
+    @field_validator("namespace_selector")
+    @classmethod
+    def _check_selector(cls, selector: str, info: ValidationInfo) -> str:
+        if selector and info.data.get("namespaces"):
+            raise ValueError("it stands in place of AIGATEWAY_NAMESPACES, which is set too: unset one of the two")
+        parse_label_selector(selector)
+        return selector
 
     @field_validator("allow_addresses", mode="before")
     @classmethod

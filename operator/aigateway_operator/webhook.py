@@ -26,6 +26,7 @@ from aigateway_operator.admission.ports import CertificateSource
 from aigateway_operator.admission.review import Policy
 from aigateway_operator.admission.server import WebhookServer
 from aigateway_operator.admission.serving_certificate import ServingCertificate
+from aigateway_operator.collecting import freeze_what_is_there
 from aigateway_operator.errors import SettingsError
 from aigateway_operator.health import HealthServer
 from aigateway_operator.logs import follow_uri, logging_to
@@ -180,6 +181,7 @@ async def serve(settings: Settings, logs: DualLog | None = None) -> int:
         await health.start()
         uri = asyncio.create_task(follow_uri(settings, logs), name="log settings") if logs is not None else None
         try:
+            freeze_what_is_there()
             logger.bind(pid=os.getpid(), port=server.port, health_port=health.port).info("Webhook {} started", __version__)
             asked = await _until_over(stop, webhook)
             logger.info("Webhook stopping")

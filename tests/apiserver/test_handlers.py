@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -30,12 +31,14 @@ class Received:
 
     source: KopfSource
     objects: list[tuple[str, str | None, str]] = field(default_factory=list)
+    managed: dict[str, bool] = field(default_factory=dict)
     threads: set[threading.Thread] = field(default_factory=set)
 
     def take(self, resource: Resource, kind: str | None, obj: JsonObject) -> None:
         """Note one object."""
         self.threads.add(threading.current_thread())
         self.objects.append((resource.kind, kind, obj["metadata"]["name"]))
+        self.managed[obj["metadata"]["name"]] = "managedFields" in obj["metadata"]
 
     async def expect(self, name: str, *kinds: str | None, within_seconds: float = 10) -> None:
         """Wait until an object of this name has come with one of these types."""
@@ -94,6 +97,9 @@ async def test_both_kinds_arrive_in_the_receiving_thread_and_nothing_is_written(
     world.delete("VirtualModel", "new")
     await received.expect("new", "DELETED")
     assert received.threads == {threading.current_thread()}
+    assert not received.managed["old"], "pages are taken before kopf starts a task for each object in them"
+    kept = sum(type(found).__name__ == "ResourceMemory" for found in gc.get_objects())
+    assert kept == 0, "kopf keeps 2 kB of each object that it has ever handled"
     assert {kind for kind, _, _ in received.objects} == {"VirtualModel", "GatewayConfig"}
     assert plane.audit_since(mark, user_agent="kopf", verbs=WRITES) == []
     reads = {record.resource for record in plane.audit_since(mark, user_agent="kopf") if record.resource}
@@ -291,3 +297,15 @@ async def test_a_burst_wakes_the_receiver_seldom_and_leaves_it_room(namespace: s
     assert received == [str(number) for number in range(10_000)]
     assert wake_ups < 2_000
     assert turns >= 10_000 / handlers.BATCH
+
+
+async def test_pages_wait_for_a_slow_receiver() -> None:
+    """Ten thousand objects as JSON are 80 MB: the next page is asked for when most of the last one has been taken."""
+    source = KopfSource(lambda *_: None)
+    page = asyncio.gather(source._hand_over_page(handlers.KINDS[0], [{"metadata": {}} for _ in range(500)]))
+    await asyncio.sleep(5 * handlers.PAGE_PAUSE_SECONDS)
+    assert not page.done()
+    while len(source._handed) > handlers.BATCH:
+        source._handed.popleft()
+    async with asyncio.timeout(5):
+        await page

@@ -276,6 +276,7 @@ async def test_a_secret_is_known_once_it_is_ensured(use: Use, kind: str) -> None
         assert (keys.known, keys.exists, dict(keys.values), keys.gone_since) == (True, True, {"a": b"1"}, None)
         assert (gone.known, gone.exists, dict(gone.values)) == (True, False, {})
         assert (release.known, release.refused_type, dict(release.values)) == (True, "helm.sh/release.v1", {})
+        assert at.secrets.states(at.namespace, references) == {"keys": keys, "gone": gone, "release": release}
         assert "b'1'" not in repr(keys)
 
 

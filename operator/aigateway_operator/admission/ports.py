@@ -29,6 +29,11 @@ class CertificateSource(Protocol):
 class Journal(Protocol):
     """Keeps records. `aigateway_logs.DualLog` fulfils it."""
 
+    @property
+    def keeps_operations(self) -> bool:
+        """Whether records go anywhere now."""
+        ...
+
     async def operation_written(self, record: OperationRecord) -> bool:
         """Return once the record survives this process, within 50 ms in any case; False: it may not. Never raises."""
         ...

@@ -181,7 +181,7 @@ class WebhookServer:
 
     def _record(self, asked: ReviewRequest, verdict: Verdict, seconds: float) -> OperationRecord | None:
         """Return the record of a decision; None where nobody keeps it, or where it cannot be made."""
-        if self.journal is None:
+        if self.journal is None or not self.journal.keeps_operations:
             return None
         try:
             return admission_record(asked, verdict, seconds * 1000)

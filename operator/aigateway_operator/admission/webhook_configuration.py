@@ -1,7 +1,7 @@
 """The ValidatingWebhookConfiguration that sends reviews here, as an object. The chart and `aigateway webhook` print this one.
 
 Pure. It has no caBundle: the leader (or cert-manager) fills that in, and whoever applies this again must not take it away.
-Called by `cli.webhook`, tests and the demo.
+Called by `cli.webhook`, `cli.crds` (for the chart), tests and the demo.
 
 Source: DESIGN section 7; Kubernetes "Dynamic Admission Control"; FACTS A2 (matchConditions: an absent key is an error, and an
 error is a refusal, so every step is guarded), A4 (rules without /status are not asked about status writes).
@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 
 from aigateway_operator.admission.deletion import EXEMPT_USERS, YES
 from aigateway_operator.admission.request import PATH, RESOURCES
+from aigateway_operator.api.label_selector import parse_label_selector
 from aigateway_operator.api.meta import (
     ALLOW_DELETE_ANNOTATION,
     GATEWAY_CONFIGS,
@@ -54,8 +55,9 @@ def webhook_configuration(
     failure_policy: Literal["Fail", "Ignore"] = "Fail",
     timeout_seconds: int = TIMEOUT_SECONDS,
     namespaces: Sequence[str] = (),
+    namespace_selector: str = "",
 ) -> dict[str, Any]:
-    """Return the object. `namespaces`: review only there; () means everywhere."""
+    """Return the object. `namespaces`, or a label selector in their place: review only there; neither means everywhere."""
     webhook: dict[str, Any] = {
         "name": WEBHOOK_NAME,
         "admissionReviewVersions": ["v1"],
@@ -73,11 +75,13 @@ def webhook_configuration(
                 "scope": "Namespaced",
             }
         ],
-        "matchConditions": _match_conditions(),
+        "matchConditions": match_conditions(),
     }
     if namespaces:
         chosen = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": sorted(namespaces)}
         webhook["namespaceSelector"] = {"matchExpressions": [chosen]}
+    elif namespace_selector:
+        webhook["namespaceSelector"] = parse_label_selector(namespace_selector)
     return {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingWebhookConfiguration",
@@ -86,7 +90,7 @@ def webhook_configuration(
     }
 
 
-def _match_conditions() -> list[dict[str, str]]:
+def match_conditions() -> list[dict[str, str]]:
     """Ask about deletions only where `deletion` could refuse: the same conditions, said in CEL."""
     exempt = ", ".join(f"'{user}'" for user in EXEMPT_USERS)
     in_use = f"({_serves_models()} && !{_annotated(ALLOW_DELETE_ANNOTATION)})"

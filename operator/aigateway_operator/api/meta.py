@@ -20,6 +20,9 @@ MANAGED_BY: Final = "aigateway-operator"
 GATEWAY_LABEL: Final = f"{GROUP}/gateway"
 """Name of the GatewayConfig that a generated object belongs to; 63 characters at most, hence the limit on that name."""
 
+APPLIED_BY_LABEL: Final = f"{GROUP}/applied-by"
+"""On what `aigateway apply --as NAME` applied: by it, and in one namespace, it finds what its files no longer hold."""
+
 PROTECTED_ANNOTATION: Final = f"{GROUP}/protected"
 ALLOW_DELETE_ANNOTATION: Final = f"{GROUP}/allow-delete"
 CONFIG_REVISION_ANNOTATION: Final = f"{GROUP}/config-revision"

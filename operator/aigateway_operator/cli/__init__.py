@@ -30,6 +30,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "local": ("local", "a folder of manifests instead of a cluster: check, render, serve"),
     "crds": ("crds", "write or print the CustomResourceDefinitions"),
     "check": ("check", "check manifests by all rules, without a cluster"),
+    "apply": ("apply", "apply models and gateways, waiting until the cluster takes them"),
     "render": ("render", "print what the operator would make of manifests, without a cluster"),
     "import": ("import_config", "turn a plain gateway configuration into manifests and Secrets"),
     "diff": ("diff", "compare what would be rendered now with what is live"),

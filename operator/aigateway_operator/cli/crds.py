@@ -20,6 +20,7 @@ from typing import Any, Final
 import yaml
 
 from aigateway_config.documents import PUBLISHED, SCHEMA
+from aigateway_operator.admission.webhook_configuration import match_conditions
 from aigateway_operator.api.crd import KINDS, custom_resource_definition
 from aigateway_operator.api.crd_reference import reference
 from aigateway_operator.api.policy import admission_policies
@@ -36,6 +37,8 @@ _POLICY_HEADER: Final = (
 )
 POLICY_FILE: Final = "config/policy/validating-admission-policy.yaml"
 """Not in crds/, which is applied as a whole: a policy is a choice."""
+CHART_FILES: Final = "charts/aigateway/files"
+"""Copies for the chart, whose templates cannot read outside of its folder."""
 _DIFF_LINES: Final = 20
 """Lines shown of each differing file: enough to see what changed, not the whole of a regenerated schema."""
 
@@ -46,7 +49,7 @@ def register(subparsers: Subparsers) -> None:
         "crds",
         help="write or print the CustomResourceDefinitions",
         description="Write crds/*.yaml, config/policy/*.yaml, docs/reference.md, docs/metrics.md, docs/schemas/*.schema.json "
-        "below DIR (in a source tree: the tree), or print the CRDs, or the policies.",
+        "and their copies in charts/ below DIR (in a source tree: the tree), or print the CRDs, or the policies.",
     )
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 and name the files that differ")
     parser.add_argument("--output", metavar="DIR", type=Path, help="folder to write to or compare with")
@@ -82,6 +85,9 @@ def generated_files() -> dict[str, str]:
     """Return the content of every generated file by its path in the source tree."""
     files = {f"crds/{kind.plural}.yaml": _HEADER + _dump(custom_resource_definition(kind)) for kind in KINDS}
     files[POLICY_FILE] = _POLICY_HEADER + "---\n".join(map(_dump, admission_policies()))
+    files |= {f"{CHART_FILES}/{name}": text for name, text in files.items() if name.startswith("crds/")}
+    files[f"{CHART_FILES}/policy/validating-admission-policy.yaml"] = files[POLICY_FILE]
+    files[f"{CHART_FILES}/match-conditions.yaml"] = _dump(match_conditions())
     files["docs/reference.md"] = reference()
     files["docs/metrics.md"] = metrics_page()
     for name, adapter in PUBLISHED.items():
@@ -94,7 +100,7 @@ def generated_files() -> dict[str, str]:
     return files
 
 
-def _dump(document: dict[str, Any]) -> str:
+def _dump(document: dict[str, Any] | list[dict[str, str]]) -> str:
     return yaml.dump(document, Dumper=_Plain, sort_keys=False, width=120, allow_unicode=True)
 
 

@@ -82,8 +82,7 @@ async def _cluster(cluster: Patient, args: argparse.Namespace, settings: Setting
     home = args.operator_namespace or (
         OPERATOR_NAMESPACE if settings.lease_namespace == _DEFAULT_HOME else settings.lease_namespace
     )
-    named = {"webhook_configuration": settings.webhook_configuration}
-    for check in await check_rights(cluster, settings.namespaces, home, named, args.account):
+    for check in await check_rights(cluster, settings.namespaces, home, _named(settings), args.account):
         yield check
     if settings.leader_election:
         yield await check_leader(cluster, home, settings.lease_name, datetime.now(UTC))
@@ -99,6 +98,18 @@ async def _cluster(cluster: Patient, args: argparse.Namespace, settings: Setting
         yield doubt("gateways", "GatewayConfig", "there is none here", "Look elsewhere with -n NAMESPACE or -A.")
     async for check in _gateways(cluster, namespace, gateways):
         yield check
+
+
+def _named(settings: Settings) -> dict[str, str]:
+    """Return what rights are about by setting or kind; "" where the settings need no such right."""
+    kind, _, name = settings.owner.partition("/")
+    keeps = settings.webhook_certificates == "self"
+    return {
+        "webhook_configuration": settings.webhook_configuration if keeps else "",
+        "lease_name": settings.lease_name if settings.leader_election else "",
+        "namespace_selector": settings.namespace_selector,
+        kind: name,
+    }
 
 
 async def _list(cluster: Patient, namespace: str | None) -> list[JsonObject]:

@@ -15,12 +15,14 @@ from aigateway_operator.cli.checkup import Check, doubt, fine, wrong
 from aigateway_operator.cli.cluster import Cluster
 from aigateway_operator.cli.conditions import parse_time
 from aigateway_operator.errors import ClusterError, Forbidden, NotFound
+from aigateway_operator.kube.owner import WORKLOADS
 from aigateway_operator.kube.resources import (
     CONFIG_MAPS,
     CUSTOM_RESOURCES,
     EVENTS,
     GATEWAY_CONFIGS,
     LEASES,
+    NAMESPACES,
     PODS,
     SECRETS,
     VALIDATING_WEBHOOKS,
@@ -69,7 +71,9 @@ class Need:
     where: str = "work"
     subresource: str | None = None
     named: str = ""
-    """Setting that names the one object this is about; "": all."""
+    """What names the one object this is about, a setting or a kind: no need where nothing names it. "": all objects."""
+    only_with: str = ""
+    """Setting without which there is no such need. "": there always is."""
 
     @property
     def subject(self) -> str:
@@ -78,17 +82,21 @@ class Need:
 
 
 NEEDS: Final = (
-    Need(VIRTUAL_MODELS, _READ),
-    Need(GATEWAY_CONFIGS, _READ),
+    Need(VIRTUAL_MODELS, ("list", "watch")),
+    Need(GATEWAY_CONFIGS, ("list", "watch")),
     Need(VIRTUAL_MODELS, ("patch",), subresource="status"),
     Need(GATEWAY_CONFIGS, ("patch",), subresource="status"),
     Need(CONFIG_MAPS, (*_READ, *_WRITE)),
     Need(SECRETS, (*_READ, *_WRITE)),
     Need(PODS, ("list", "watch")),
     Need(PODS, ("patch",), subresource="status"),
-    Need(EVENTS, ("create", "patch")),
+    Need(EVENTS, ("create",)),
     Need(VALIDATING_WEBHOOKS, (*_READ, "patch"), where="cluster", named="webhook_configuration"),
-    Need(LEASES, ("get", "create", "update"), where="home"),
+    Need(LEASES, ("create",), where="home"),
+    Need(LEASES, ("get", "update"), where="home", named="lease_name"),
+    Need(NAMESPACES, ("list", "watch"), where="cluster", only_with="namespace_selector"),
+    Need(WORKLOADS["Deployment"], ("get",), where="home", named="Deployment"),
+    Need(WORKLOADS["StatefulSet"], ("get",), where="home", named="StatefulSet"),
 )
 """hack/manifests/operator.yaml grants exactly these; a test compares them."""
 
@@ -141,10 +149,11 @@ def _kind(name: str, found: JsonObject, ours: dict[str, Any]) -> Check:
 async def check_rights(
     cluster: Patient, namespaces: Sequence[str], home: str, named: dict[str, str], account: tuple[str, str] | None
 ) -> list[Check]:
-    """Return a row for each need. `namespaces`: () for the whole cluster; `named`: setting → name of the object."""
+    """Return a row for each need. `namespaces`: () for the whole cluster; `named`: what a `Need` speaks of → its name."""
+    needs = [need for need in NEEDS if all(named.get(key) for key in (need.named, need.only_with) if key)]
     who = "this account" if account is None else f"ServiceAccount {account[0]}/{account[1]}"
     try:
-        return list(await asyncio.gather(*(_need(cluster, need, namespaces, home, named, account, who) for need in NEEDS)))
+        return list(await asyncio.gather(*(_need(cluster, need, namespaces, home, named, account, who) for need in needs)))
     except Forbidden as error:
         return [doubt("rights", who, f"cannot be asked about: {error}", "Ask as somebody who may create SubjectAccessReviews.")]
 

@@ -23,6 +23,9 @@ from aigateway_operator.kube.resources import GATEWAY_CONFIGS, SECRETS, VALIDATI
 
 SOON: Final = timedelta(days=1)
 _AREA: Final = "webhook"
+_INSTALL: Final = (
+    "Where replicas of the webhook run, install it: aigateway webhook --print-configuration | kubectl apply --server-side -f -"
+)
 _CANARY: Final = "http://169.254.169.254/"
 """Cloud metadata: refused by the webhook's address rules, and by nothing that answers before it."""
 
@@ -35,7 +38,7 @@ async def check_webhook(
         found = await cluster.get(VALIDATING_WEBHOOKS, "", configuration)
     except NotFound:
         text = "is not installed: bad edits are refused by the schema alone, and else show in status only"
-        yield doubt(_AREA, configuration, text, "Install it: aigateway webhook --print-configuration | kubectl apply -f -")
+        yield doubt(_AREA, configuration, text, _INSTALL)
         return
     except Forbidden:
         yield doubt(_AREA, configuration, "cannot be looked at: no right to get ValidatingWebhookConfigurations")

@@ -22,7 +22,8 @@ FLAGS: Final = tuple(
     name
     for name in Settings.model_fields
     if (name.startswith(("webhook_", "health_", "log_")) and name not in SECRETS)
-    or name in ("kubeconfig", "context", "allow_addresses", "cluster_domain", "lease_namespace", "namespaces")
+    or name
+    in ("kubeconfig", "context", "allow_addresses", "cluster_domain", "lease_namespace", "namespaces", "namespace_selector")
 )
 """Settings that concern this role; the others may be set in the environment and are ignored."""
 
@@ -65,6 +66,7 @@ def _configuration(settings: Settings, args: argparse.Namespace) -> dict[str, An
         name=settings.webhook_configuration,
         failure_policy=args.failure_policy,
         namespaces=settings.namespaces,
+        namespace_selector=settings.namespace_selector,
     )
 
 

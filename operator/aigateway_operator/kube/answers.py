@@ -75,7 +75,7 @@ def _message(body: bytes, *, quote: bool) -> str:
     except orjson.JSONDecodeError:
         status = None
     if not isinstance(status, dict):
-        return (body[:200].decode(errors="replace") if quote else "") or "no text"
+        return (body[:200].decode(errors="replace").strip() if quote else "") or "no text"
     return str(status.get("message" if quote else "reason") or "no text")[:_MAX_MESSAGE]
 
 

@@ -18,6 +18,7 @@ from loguru import logger
 
 from aigateway_operator.errors import AigatewayError, Conflict, NotFound, Rejected
 from aigateway_operator.kube.client import JSON_PATCH, KubeClient
+from aigateway_operator.kube.owner import Owner
 from aigateway_operator.kube.resources import SECRETS, VALIDATING_WEBHOOKS, JsonObject, Resource
 from aigateway_operator.kube.watching import Selection, Watcher
 
@@ -29,18 +30,6 @@ LABELS: Final = {"app.kubernetes.io/name": "aigateway-operator", "app.kubernetes
 """Not our managed-by label: that marks what gateways own, and what nobody owns any more is removed."""
 
 _JSON_PATCH_FAILED: Final = 422
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """The Deployment with which the Secret goes. It must exist under this uid, or the garbage collector takes the Secret."""
-
-    name: str
-    uid: str
-
-    def reference(self) -> JsonObject:
-        """Return it as an owner reference."""
-        return {"apiVersion": "apps/v1", "kind": "Deployment", "name": self.name, "uid": self.uid}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +105,7 @@ class CertificateObjects:
         body: JsonObject = {
             "apiVersion": SECRETS.api_version,
             "kind": SECRETS.kind,
-            "metadata": self._new_metadata() if known is None else known["metadata"],
+            "metadata": await self._new_metadata() if known is None else known["metadata"],
             "type": TLS_TYPE,
             "data": {key: base64.b64encode(value).decode() for key, value in content.items()},
         }
@@ -150,14 +139,14 @@ class CertificateObjects:
                 raise
             raise Conflict(f"{self._names.configuration} has other webhooks than was known", status=error.status) from error
 
-    def _new_metadata(self) -> JsonObject:
+    async def _new_metadata(self) -> JsonObject:
         metadata: JsonObject = {
             "name": self._names.secret,
             "namespace": self._names.secret_namespace,
             "labels": dict(LABELS),
         }
         if self._owner is not None:
-            metadata["ownerReferences"] = [self._owner.reference()]
+            metadata["ownerReferences"] = await self._owner.references()
         return metadata
 
 

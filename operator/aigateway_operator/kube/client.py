@@ -28,7 +28,8 @@ WATCH_SECONDS: Final = 300
 """How long one watch may last before the server ends it; the next continues where it ended."""
 INACTIVITY_SECONDS: Final = 70.0
 """A watch without any line for this long is dead: bookmarks come about every minute."""
-PAGE_SIZE: Final = 500
+PAGE_SIZE: Final = 250
+"""Objects in a page of a LIST. One of 500 takes 10 MB while it is read, which the process never gives back."""
 MERGE_PATCH: Final = "application/merge-patch+json"
 JSON_PATCH: Final = "application/json-patch+json"
 APPLY_PATCH: Final = "application/apply-patch+yaml"
@@ -123,9 +124,14 @@ class KubeClient:
         content_type: str = MERGE_PATCH,
         subresource: str | None = None,
         field_manager: str | None = None,
+        force: bool = False,
     ) -> JsonObject:
-        """Patch; `body` is a list for JSON_PATCH. Raises Conflict if it names a resourceVersion that is not the current one."""
+        """Patch; `body` is a list for JSON_PATCH. Raises Conflict if it names a resourceVersion that is not the current one.
+
+        `force`, with APPLY_PATCH: take over fields that others have set.
+        """
         query = {} if field_manager is None else {"fieldManager": field_manager}
+        query |= {"force": "true"} if force else {}
         path = resource.object_path(namespace, name, subresource)
         return await self._write("PATCH", path, body, content_type=content_type, query=query)
 

@@ -21,6 +21,7 @@ from loguru import logger
 
 from aigateway_operator.errors import ClusterError, Conflict, NotFound
 from aigateway_operator.kube.client import KubeClient
+from aigateway_operator.kube.owner import Owner
 from aigateway_operator.kube.resources import LEASES, JsonObject
 
 LEASE_SECONDS: Final = 4
@@ -58,7 +59,8 @@ class LeaderElection:
     """Contends for a Lease until cancelled. A loser becomes standby and contends again.
 
     identity: unique to this process. lease_seconds: whole seconds, as the Lease holds them. on_started and on_stopped are
-    plain functions, called in the loop; on_stopped at the latest when the first look finds leadership over.
+    plain functions, called in the loop; on_stopped at the latest when the first look finds leadership over. owner: of a
+    Lease that is made here.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class LeaderElection:
         renew_seconds: float = RENEW_SECONDS,
         on_started: Callable[[], None] | None = None,
         on_stopped: Callable[[], None] | None = None,
+        owner: Owner | None = None,
         clock: Callable[[], float] = boot_seconds,
         random: Random | None = None,
     ) -> None:
@@ -83,6 +86,7 @@ class LeaderElection:
         self._renew_seconds = renew_seconds
         self._on_started = on_started
         self._on_stopped = on_stopped
+        self._owner = owner
         self._clock = clock
         self._random = random or Random()  # noqa: S311 - jitter, not a secret
         self._until = float("-inf")
@@ -192,8 +196,11 @@ class LeaderElection:
         observed = self._observed
         try:
             if observed is None:
+                metadata: JsonObject = {"name": self._name, "namespace": self._namespace}
+                if self._owner is not None:
+                    metadata["ownerReferences"] = await self._owner.references(deadline_seconds=self._call_seconds())
                 sent = self._clock()
-                body = self._body({"metadata": {"name": self._name, "namespace": self._namespace}}, transition=True)
+                body = self._body({"metadata": metadata}, transition=True)
                 made = await self._client.create(LEASES, self._namespace, body, deadline_seconds=self._call_seconds())
                 self._lead(made, sent)
             elif observed.holder in ("", self._identity) or self._clock() >= observed.free_at:

@@ -47,6 +47,7 @@ GATEWAY_CONFIGS: Final = Resource(meta.GROUP, meta.VERSION, meta.GATEWAY_CONFIGS
 CONFIG_MAPS: Final = Resource("", "v1", "configmaps", "ConfigMap")
 SECRETS: Final = Resource("", "v1", "secrets", "Secret")
 PODS: Final = Resource("", "v1", "pods", "Pod")
+NAMESPACES: Final = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 LEASES: Final = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 EVENTS: Final = Resource("events.k8s.io", "v1", "events", "Event")
 VALIDATING_WEBHOOKS: Final = Resource(

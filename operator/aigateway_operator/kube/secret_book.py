@@ -48,12 +48,15 @@ class SecretBook:
         self._callers: dict[str, Mapping[str, frozenset[str]]] = {}
         self._wanted: dict[str, frozenset[str]] = {}
         self._entries: dict[str, _Entry] = {}
+        self._lasting: Iterable[str] | None = None
+        """The very names of which nothing had to be read, and nothing will have to be until something here changes."""
 
     def refer(self, caller: str, references: Mapping[str, frozenset[str]]) -> None:
         """Replace what `caller` needs: names of Secrets and their keys."""
         before = self._callers.get(caller, {})
         if before == references:
             return
+        self._lasting = None
         self._callers[caller] = dict(references)
         for name in before.keys() | references.keys():
             keys = _NOTHING.union(*(wanted[name] for wanted in self._callers.values() if name in wanted))
@@ -77,12 +80,23 @@ class SecretBook:
         entry = self._entries.get(name)
         return _UNKNOWN if entry is None else entry.state
 
+    def states(self, names: Iterable[str]) -> dict[str, SecretState]:
+        """Return what is known of each, as `state` does: the very objects of before where nothing changed."""
+        entries = self._entries
+        return {name: entries[name].state if name in entries else _UNKNOWN for name in names}
+
     def unsettled(self, names: Iterable[str], refused_before: float) -> list[str]:
         """Return those whose state, or a referenced key's, has to be read; among them refused ones checked before that time.
 
-        A refused Secret is not watched, so its deletion goes unseen.
+        A refused Secret is not watched, so its deletion goes unseen. `names` must not change: the same object is taken for
+        the same names, so that ten thousand are not gone through in each round.
         """
-        return [name for name in names if not self._settled(name, refused_before)]
+        if names is self._lasting:
+            return []
+        found = [name for name in names if not self._settled(name, refused_before)]
+        refused = any(name in self._entries and self._entries[name].state.refused_type is not None for name in names)
+        self._lasting = None if found or refused else names
+        return found
 
     def learn(self, news: SecretNews, now: float) -> bool:
         """Take news in unless newer is known.
@@ -106,6 +120,7 @@ class SecretBook:
             gone_since=min(gone.values(), default=None),
         )
         self._entries[news.name] = _Entry(news.version, news.looked, gone, state, now)
+        self._lasting = None
         return old is not None and replace(old.state, gone_since=None) != replace(state, gone_since=None)
 
     def absent(self, listed: Iterable[str], version: int, now: float) -> list[str]:
@@ -126,6 +141,7 @@ class SecretBook:
 
     def doubt(self, names: Iterable[str], now: float) -> None:
         """Note that these could not be read: what is known of them stays, but they count as not known."""
+        self._lasting = None
         for name in names:
             old = self._entries.get(name)
             if old is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from random import Random
@@ -97,6 +97,11 @@ class SecretWatch:
         """Return what is known of a Secret that was ensured."""
         space = self._spaces.get(namespace)
         return SecretState(known=False, exists=False) if space is None else space.book.state(name)
+
+    def states(self, namespace: str, names: Iterable[str]) -> dict[str, SecretState]:
+        """Return what is known of each of these, as `state` does."""
+        space = self._spaces.get(namespace)
+        return {name: self.state(namespace, name) for name in names} if space is None else space.book.states(names)
 
     def last_error(self, namespace: str) -> ClusterError | None:
         """Return why the watch of a namespace does not stand, None if it does."""

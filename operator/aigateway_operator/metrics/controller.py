@@ -1,7 +1,7 @@
 """What a scrape of the controller says: taken in the event loop, counted and written in the thread that answers the scrape.
 
-`take` copies references to values that are never changed, so that a scrape costs the loop nothing a model. Gateways are told
-by the leader alone: two replicas would count everything twice. Wired by `main`.
+`take` copies what may change and references to the rest, so that a scrape costs the loop next to nothing a model. Gateways are
+told by the leader alone: two replicas would count everything twice. Wired by `main`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from aigateway_operator import measures
-from aigateway_operator.api import meta
-from aigateway_operator.api.conditions import ConditionType, Verdict
+from aigateway_operator.api.conditions import Verdict
 from aigateway_operator.datastores.prober import HealthProber
 from aigateway_operator.measures import Measure
 from aigateway_operator.plan.health import HealthState, StoreTarget
-from aigateway_operator.plan.result import StatusWrite
+from aigateway_operator.plan.news import READY
 from aigateway_operator.reconcile.controller import Controller
 from aigateway_operator.reconcile.report import GatewayReport
 from aigateway_operator.render.files import LIMIT_BYTES
@@ -60,7 +59,6 @@ class _Seen:
 class _Models:
     """The VirtualModels of one gateway, counted. not_ready: (name, reason), in order of name."""
 
-    statuses: tuple[StatusWrite, ...]
     states: Mapping[tuple[str, str], int]
     backends: Mapping[str, int]
     not_ready: tuple[tuple[str, str], ...]
@@ -71,7 +69,6 @@ class ControllerMetrics(Collector):
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
-        self._counted: dict[tuple[str, str], _Models] = {}
         self._seen = self._look()
 
     def take(self) -> None:
@@ -124,13 +121,10 @@ class ControllerMetrics(Collector):
 
     def _gateways(self, seen: _Seen) -> Iterator[Metric]:
         families = {measure: measure.gauge_family() for measure in (*measures.GATEWAYS, measures.MODEL_NOT_READY_OMITTED)}
-        before, self._counted = self._counted, {}
         room = MAX_NOT_READY
         omitted = 0
         for one in seen.reports:
-            known = before.get(one.key)
-            models = known if known is not None and known.statuses is one.statuses else _count(one.statuses)
-            self._counted[one.key] = models
+            models = _count(one)
             _add_models(families, one.key, models)
             for name, reason in models.not_ready[:room]:
                 families[measures.MODEL_NOT_READY].add_metric((*one.key, name, reason), 1)
@@ -143,22 +137,16 @@ class ControllerMetrics(Collector):
         yield from families.values()
 
 
-def _count(statuses: tuple[StatusWrite, ...]) -> _Models:
+def _count(one: GatewayReport) -> _Models:
     """Count the models of one gateway by what their conditions say."""
     states: Counter[tuple[str, str]] = Counter()
     backends: Counter[str] = Counter()
-    not_ready: list[tuple[str, str]] = []
-    for status in statuses:
-        if status.kind != meta.VIRTUAL_MODEL:
-            continue
-        for verdict in status.verdicts:
-            if verdict.type is ConditionType.READY:
-                states[_STATES[verdict.status], verdict.reason.value] += 1
-                if verdict.status != "True":
-                    not_ready.append((status.name, verdict.reason.value))
-            elif verdict.type is ConditionType.BACKENDS_REACHABLE:
-                backends[verdict.status] += 1
-    return _Models(statuses, states, backends, tuple(not_ready))
+    for standing, count in [(READY, one.models - len(one.standings)), *Counter(one.standings.values()).items()]:
+        states[_STATES[standing.status], standing.reason] += count
+        if standing.reachable is not None:
+            backends[standing.reachable] += count
+    not_ready = sorted((name, standing.reason) for name, standing in one.standings.items() if standing.status != "True")
+    return _Models(+states, backends, tuple(not_ready))
 
 
 def _add_models(families: Mapping[Measure, GaugeMetricFamily], key: tuple[str, str], models: _Models) -> None:
@@ -175,7 +163,7 @@ def _add_gateway(families: Mapping[Measure, GaugeMetricFamily], one: GatewayRepo
         families[measures.DOCUMENT_BYTES].add_metric((*key, file), size)
     if one.mirror_trouble is not None:
         families[measures.MIRROR_UP].add_metric(key, not one.mirror_trouble)
-    status = next((status for status in one.statuses if status.kind == meta.GATEWAY_CONFIG), None)
+    status = one.status
     if status is None:
         return
     for verdict in status.verdicts:

@@ -18,7 +18,7 @@ from typing import Final
 from aigateway_operator.plan import names
 from aigateway_operator.plan.fitting import MANIFEST_OVERHEAD_BYTES
 from aigateway_operator.plan.snapshot import LiveObject, Snapshot
-from aigateway_operator.plan.units import Unit
+from aigateway_operator.plan.unit import Unit
 from aigateway_operator.render.files import LIMIT_BYTES
 from aigateway_operator.render.references import SecretRef
 
@@ -85,7 +85,7 @@ def credentials_of(
     """
     wanted = CredentialSet()
     held = _held(live)
-    named = unit.credentials()
+    named = unit.credentials
     for file, ref in named.items():
         _resolve(wanted, file, ref, snapshot, held.keys(), now)
     for file, value in own.items():

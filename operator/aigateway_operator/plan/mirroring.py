@@ -18,7 +18,7 @@ from aigateway_operator.api.meta import GatewayKey
 from aigateway_operator.plan import names
 from aigateway_operator.plan.outcome import Outcome
 from aigateway_operator.plan.snapshot import Snapshot
-from aigateway_operator.plan.units import Unit
+from aigateway_operator.plan.unit import Unit
 from aigateway_operator.render.settings import Settings
 
 SEPARATOR = " Redis mirror: "

@@ -10,21 +10,24 @@ from aigateway_operator.plan.claims import Claims
 from aigateway_operator.plan.health import Probing
 from aigateway_operator.plan.proof import Target
 from aigateway_operator.plan.snapshot import Served
-from aigateway_operator.plan.units import Unit
+from aigateway_operator.plan.unit import Unit
 
 
 @dataclass(slots=True)
 class Outcome:
     """What became of each unit; the statuses are read from it.
 
-    blocked: shard → why nothing can be written there. revisions: shard → revision its document has after the writes.
-    too_large: shard → credentials files whose value does not fit. served: what pods are served after the writes. target: what
-    pods are to prove after the writes; None without documents. manifests: shard → manifest of the document that is live after
-    the writes, of those that the round has its say in. probing: as in `result.Plan`.
+    valid: how many models break no rule; off: how many of those are switched off. blocked: shard → why nothing can be written
+    there. revisions: shard → revision its document has after the writes. too_large: shard → credentials files whose value does
+    not fit, where there are any. served: what pods are served after the writes. target: what pods are to prove after the
+    writes; None without documents. manifests: shard → manifest of the document that is live after the writes, of those that
+    the round has its say in. probing: as in `result.Plan`.
     """
 
     assessments: Mapping[str, ModelAssessment]
     claims: Claims
+    valid: int
+    off: int
     gateway: GatewayAssessment | None = None
     units: list[Unit] = field(default_factory=list)
     shards: int = 1

@@ -17,7 +17,7 @@ from aigateway_operator.plan import names, verdicts
 from aigateway_operator.plan.outcome import Outcome
 from aigateway_operator.plan.proof import Phase, Proof, Target
 from aigateway_operator.plan.snapshot import LiveObject, Snapshot, Stored
-from aigateway_operator.plan.units import Unit
+from aigateway_operator.plan.unit import Unit
 
 MAX_NAMED = 5
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from aigateway_operator.api.conditions import Verdict
@@ -46,12 +47,12 @@ class StatusWrite:
     urgent: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """The whole answer for one gateway.
 
     writes: in order; a later one must not be done before an earlier one has succeeded. served / settings: what is live after
-    them, the last good of the next round. statuses: of every object of the round, changed or not, GatewayConfig last.
+    them, the last good of the next round.
     revision / credentials_revision: of the gateway after the writes; None without documents. refused: object names
     that are taken by somebody else. wake_after_seconds: when something is due without any event; None if nothing is.
     target: what pods are to prove after the writes; None without documents. delivery: how; None if that cannot be read.
@@ -61,7 +62,6 @@ class Plan:
     """
 
     writes: tuple[Write, ...] = ()
-    statuses: tuple[StatusWrite, ...] = ()
     served: Mapping[str, Served] = field(default_factory=dict)
     settings: Settings | None = None
     revision: int | None = None
@@ -73,3 +73,13 @@ class Plan:
     delivery: Delivery | None = None
     renumbered: bool = False
     probing: Probing | None = None
+    make_statuses: Callable[[], tuple[StatusWrite, ...]] = field(default=lambda: (), repr=False, compare=False)
+
+    @cached_property
+    def statuses(self) -> tuple[StatusWrite, ...]:
+        """Statuses that may differ from what plans with the same memo said before, GatewayConfig last; all with a fresh memo.
+
+        Made when they are first asked for, so that writes need not wait for them, and from then on taken for said. Raises
+        RuntimeError when another plan has been made with the memo meanwhile.
+        """
+        return self.make_statuses()

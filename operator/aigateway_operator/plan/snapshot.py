@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -90,6 +90,12 @@ class LiveObject:
         file = documents.CONFIG_FILE if self.manifest.shard is None else documents.models_file(self.manifest.shard)
         return self.digests.get(file) == self.manifest.sha256
 
+    def without_sources(self) -> LiveObject:
+        """Return it without the list of models, once that has been read: of ten thousand it takes megabytes."""
+        if self.manifest is None:
+            return self
+        return replace(self, manifest=self.manifest.model_copy(update={"sources": {}}))
+
 
 @dataclass(frozen=True, slots=True)
 class Served:
@@ -106,6 +112,8 @@ class Served:
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything one round knows of one gateway.
+
+    Mappings are never changed once they are in a snapshot: whoever sees the same one again takes it for unchanged.
 
     gateway: None when there is no GatewayConfig of that name. models: VirtualModels that name it, by object name.
     departed: VirtualModels that are served here but name another gateway, which does not serve them yet, by object name; one

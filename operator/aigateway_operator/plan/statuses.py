@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from aigateway_operator.api import meta
@@ -10,76 +10,43 @@ from aigateway_operator.api.conditions import Reason, Verdict
 from aigateway_operator.plan import verdicts
 from aigateway_operator.plan.assess import ModelAssessment
 from aigateway_operator.plan.health_status import backends_verdict, datastore_fields, datastores_verdict, kept_datastores
-from aigateway_operator.plan.memo import Memo, Quiet, Seen
+from aigateway_operator.plan.memo import Memo
 from aigateway_operator.plan.mirroring import tell_of_mirror
+from aigateway_operator.plan.news import references
 from aigateway_operator.plan.outcome import Outcome
 from aigateway_operator.plan.probing import enabled_stores
 from aigateway_operator.plan.propagation import propagation
 from aigateway_operator.plan.result import StatusWrite
 from aigateway_operator.plan.snapshot import Snapshot, Stored
-from aigateway_operator.plan.units import Unit
-from aigateway_operator.render.references import SecretRef
+from aigateway_operator.plan.unit import Unit
+from aigateway_operator.render.shards import shard_of
 
 
-def model_statuses(snapshot: Snapshot, memo: Memo, outcome: Outcome) -> Iterator[StatusWrite]:
-    """Yield the status of every VirtualModel that names this gateway, in order of name."""
-    units = {claim.owner: unit for unit in outcome.units for claim in unit.entries.values()}
-    units.update({owner: unit for unit in outcome.units for owner in unit.held_out})
-    quiet = _quiet(snapshot, outcome)
-    same = quiet is not None and quiet == memo.quiet
-    memo.quiet = quiet
-    for name in sorted(snapshot.models):
-        stored, assessment, unit = snapshot.models[name], outcome.assessments[name], units.get(name)
-        served, seen = outcome.served.get(name), memo.seen.get(name) if same else None
-        if seen is not None and seen.stored is stored and seen.served is served and seen.placed == (unit is not None):
-            yield seen.write
-            continue
-        inputs = _inputs(snapshot, outcome, stored, assessment, unit)
-        known = memo.statuses.get(name)
-        if known is None or known[0] != inputs:
-            known = memo.statuses[name] = inputs, _model_status(snapshot, outcome, stored, assessment, unit)
-        if quiet is not None:
-            memo.seen[name] = Seen(stored, served, unit is not None, known[1])
-        yield known[1]
+def statuses(snapshot: Snapshot, memo: Memo, outcome: Outcome) -> Iterator[StatusWrite]:
+    """Yield the statuses that may differ from what was said with this memo before; models by name, then the GatewayConfig."""
+    units = _placed(outcome)
+    for name in sorted(memo.told.names(snapshot, memo.known, outcome)):
+        stored, assessment = snapshot.models[name], outcome.assessments[name]
+        write = _model_status(snapshot, outcome, stored, assessment, units(name))
+        memo.told.note(write)
+        yield write
+    if snapshot.gateway is not None:
+        yield gateway_status(snapshot, outcome)
 
 
-def _quiet(snapshot: Snapshot, outcome: Outcome) -> Quiet | None:
-    """Return what decides beside the models themselves; None where some of them compete, are kept, blocked or held out."""
-    claims = outcome.claims
-    exceptions = (
-        claims.conflicts or claims.kept or snapshot.served_elsewhere or outcome.blocked or any(outcome.too_large.values())
-    )
-    if snapshot.gateway is None or exceptions or any(unit.held_out for unit in outcome.units):
-        return None
-    return Quiet(snapshot.gateway.deleting, outcome.shards, snapshot.secrets, dict(snapshot.health))
+def _placed(outcome: Outcome) -> Callable[[str], Unit | None]:
+    """Return what tells the unit that a model is in, or held out of."""
+    if any(unit.held_out for unit in outcome.units):
+        found = {claim.owner: unit for unit in outcome.units for claim in unit.entries.values()}
+        found.update({owner: unit for unit in outcome.units for owner in unit.held_out})
+        return found.get
+    units = {unit.shard: unit for unit in outcome.units}
 
+    def unit_of(owner: str) -> Unit | None:
+        claim = outcome.claims.places.get(owner)
+        return units.get(shard_of(claim.name, outcome.shards) if outcome.shards > 1 else None) if claim is not None else None
 
-def _inputs(
-    snapshot: Snapshot, outcome: Outcome, stored: Stored, assessment: ModelAssessment, unit: Unit | None
-) -> tuple[Any, ...]:
-    """Return all that a model's status is made from, cheap to compare."""
-    served = outcome.served.get(stored.name)
-    return (
-        stored.uid,
-        stored.generation,
-        snapshot.gateway is not None and (snapshot.gateway.deleting, outcome.shards),
-        outcome.claims.conflicts.get(stored.name),
-        outcome.claims.kept.get(stored.name),
-        stored.name in snapshot.served_elsewhere,
-        served and (served.entry.model_name, served.source, served.revision),
-        unit is not None and (stored.name in unit.held_out and unit.wanted_bytes, outcome.blocked.get(unit.shard)),
-        _too_large_file(outcome, assessment, unit),
-        tuple(
-            (state.known, state.exists, state.refused_type, ref.key in state.values)
-            for ref in _refs(assessment)
-            for state in [snapshot.secret(ref)]
-        ),
-        tuple(snapshot.health.get(target) for _, target in assessment.backends),
-    )
-
-
-def _refs(assessment: ModelAssessment) -> list[SecretRef]:
-    return [] if assessment.entry is None else [ref for ref in assessment.entry.credentials.values() if ref is not None]
+    return unit_of
 
 
 def _too_large_file(outcome: Outcome, assessment: ModelAssessment, unit: Unit | None) -> str | None:
@@ -96,7 +63,7 @@ def _model_status(
     accepted = _accepted(snapshot, outcome, stored, assessment)
     refs = verdicts.refs_not_checked()
     if assessment.entry is not None and snapshot.gateway is not None:
-        refs = verdicts.resolved_refs(_refs(assessment), snapshot.secrets)
+        refs = verdicts.resolved_refs(references(assessment), snapshot.secrets)
     programmed = _programmed(snapshot, outcome, stored, assessment, accepted, unit)
     parts = (accepted, refs, programmed)
     served = outcome.served.get(stored.name)
@@ -192,17 +159,11 @@ def _datastores(snapshot: Snapshot, outcome: Outcome) -> list[dict[str, Any]]:
 
 
 def _counts(outcome: Outcome) -> dict[str, int]:
-    conflicts = outcome.claims.conflicts
-    entries = [
-        assessment.entry
-        for name, assessment in outcome.assessments.items()
-        if assessment.entry is not None and name not in conflicts
-    ]
-    return {
-        "accepted": len(entries),
-        "rejected": len(outcome.assessments) - len(entries),
-        "off": sum(not entry.use for entry in entries),
-    }
+    """Return how many models are accepted, rejected, and switched off among the accepted."""
+    losers = [outcome.assessments[name].entry for name in outcome.claims.conflicts]
+    accepted = outcome.valid - len(losers)
+    off = outcome.off - sum(entry is not None and not entry.use for entry in losers)
+    return {"accepted": accepted, "rejected": len(outcome.assessments) - accepted, "off": off}
 
 
 def _gateway_programmed(snapshot: Snapshot, outcome: Outcome, accepted: Verdict) -> Verdict:

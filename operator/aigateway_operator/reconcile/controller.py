@@ -14,10 +14,11 @@ from typing import Final
 
 from loguru import logger
 
-from aigateway_operator.api.meta import GatewayKey, ObjectKey
+from aigateway_operator.api.meta import GATEWAY_CONFIG, GatewayKey, ObjectKey
 from aigateway_operator.errors import ClusterError, Conflict
 from aigateway_operator.kube.resources import GATEWAY_CONFIGS, Resource
 from aigateway_operator.plan import names
+from aigateway_operator.plan.memo import Memo
 from aigateway_operator.plan.planner import plan
 from aigateway_operator.plan.result import Plan
 from aigateway_operator.plan.snapshot import Snapshot, Stored
@@ -108,6 +109,9 @@ class Controller:
         """Take a watch event; `event` None: the object was listed (again)."""
         if event is None:
             self.repairer.sign_of_relist()
+            metadata = obj["metadata"]
+            if self.store.has_seen(resource, ObjectKey(metadata["namespace"], metadata["name"]), metadata["resourceVersion"]):
+                return  # our own LIST has brought it: at a start that is all of them
         stored = parse_stored(obj)
         key = ObjectKey(stored.namespace, stored.name)
         if event == "DELETED":
@@ -222,6 +226,7 @@ class Controller:
                 )
             except Exception:  # noqa: BLE001 - a fault of ours in one gateway's round must not stop the others
                 self.rounds["fault"] += 1
+                self._states[key].memo = Memo()  # it may be torn; a fresh one gives the same plans
                 delay = self.queue.failed(key)
                 logger.bind(namespace=key.namespace, gateway=key.name).exception("Round broke, again in {:.1f} s", delay)
             else:
@@ -248,15 +253,19 @@ class Controller:
         state.adopt(made, now)
         self._aim(key, made, written=writes > 0)
         self._mirror(key, made)
+        if writes:
+            await asyncio.sleep(0)  # pokes and the mirror are on their way before statuses are made
         self.rounds["changed" if writes else "unchanged"] += 1
         self._on_round(self._clock() - began)
+        state.status = None
+        for status in made.statuses:
+            self.statuses.wish(key.namespace, status)
+            state.status = status if status.kind == GATEWAY_CONFIG else None
         self.journal.round_done(key, snapshot, made, writes, self._clock() - began)
         if writes:
             logger.bind(namespace=key.namespace, gateway=key.name, revision=made.revision, writes=writes).info(
                 "Documents were written"
             )
-        for status in made.statuses:
-            self.statuses.wish(key.namespace, status)
         self._look_ahead(key, state, made.wake_after_seconds)
 
     def _aim(self, key: GatewayKey, made: Plan, *, written: bool) -> None:

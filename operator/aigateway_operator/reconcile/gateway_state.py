@@ -6,7 +6,7 @@ Everything here can be rebuilt from the cluster, and is after a restart, a chang
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,6 +17,7 @@ from aigateway_operator.plan.memo import Memo
 from aigateway_operator.plan.names import credentials_name
 from aigateway_operator.plan.readback import read_live, read_served, values_of
 from aigateway_operator.plan.result import Plan, StatusWrite
+from aigateway_operator.plan.secret_state import SecretState
 from aigateway_operator.plan.snapshot import LiveObject, Served, Stored
 from aigateway_operator.reconcile.ports import JsonObject
 from aigateway_operator.render.settings import Settings
@@ -32,6 +33,34 @@ def make_mirror_key() -> bytes:
 
 
 @dataclass(slots=True)
+class Inputs:
+    """What a snapshot was composed from. models: of the store when it had seen `changes`. strangers: served and not among them.
+
+    secrets: states by name of all that were referenced.
+    """
+
+    changes: int = -1
+    models: Mapping[str, Stored] = field(default_factory=dict)
+    served: Mapping[str, Served] = field(default_factory=dict)
+    strangers: tuple[str, ...] = ()
+    secrets: Mapping[str, SecretState] = field(default_factory=dict)
+
+    def take_models(self, changes: int, models: Callable[[], dict[str, Stored]], served: Mapping[str, Served]) -> None:
+        """Take what the store has, if it has seen other changes since."""
+        before = self.models
+        if changes != self.changes:
+            self.changes, self.models = changes, models()
+        if self.models is not before or served is not self.served:
+            self.served, self.strangers = served, tuple(name for name in served if name not in self.models)
+
+    def take_secrets(self, secrets: Mapping[str, SecretState]) -> Mapping[str, SecretState]:
+        """Return these states, as the very mapping of before where they are the same."""
+        if secrets != self.secrets:
+            self.secrets = secrets
+        return self.secrets
+
+
+@dataclass(slots=True)
 class GatewayState:
     """Memory of one gateway. `lineage`: uid of the GatewayConfig all this belongs to, None before the first round.
 
@@ -40,7 +69,8 @@ class GatewayState:
     those gateways were last told of it. references: names of the Secrets that the last round looked at. mirror_key: what
     signs the Redis mirror: the key in the live Secret, or one that goes there when it is needed and none is. renumberings:
     how often in a row documents got new numbers for the sake of pods that claimed higher ones, the last time at renumbered_at.
-    statuses: what the last round said of every object.
+    status: what the last round said of the GatewayConfig, None if there is none.
+    inputs: what the last snapshot was composed from, so that what has not changed is the very object of before.
     """
 
     lineage: str | None = None
@@ -57,7 +87,8 @@ class GatewayState:
     mirror_key: bytes = field(default_factory=make_mirror_key, repr=False)
     renumberings: int = 0
     renumbered_at: float = 0.0
-    statuses: tuple[StatusWrite, ...] = ()
+    status: StatusWrite | None = None
+    inputs: Inputs = field(default_factory=Inputs)
 
     def begin(self, gateway: Stored | None) -> None:
         """Start anew when the GatewayConfig is another one than last time, or gone."""
@@ -76,6 +107,7 @@ class GatewayState:
             names.clear()
         self.recalled = False
         self.served, self.settings, self.unreferenced_since, self.departed = {}, None, {}, {}
+        self.memo.forget_told()
 
     def learn(self, resource: Resource, obj: JsonObject, gateway: Stored, *, written: bool = False) -> LiveObject:
         """Take note of a generated object as the API server has it now, and of the last good in it if that is not known yet.
@@ -84,7 +116,7 @@ class GatewayState:
         """
         live = read_live(obj, gateway.name, gateway.uid)
         first = not self.recalled or live.name not in self.live[resource]
-        self.live[resource][live.name] = live
+        self.live[resource][live.name] = live.without_sources()
         (self.foreign[resource].discard if live.ours else self.foreign[resource].add)(live.name)
         if resource == CONFIG_MAPS and first and not written:
             served, settings = read_served(obj, live)
@@ -117,6 +149,6 @@ class GatewayState:
         if plan.renumbered:
             in_a_row = now - self.renumbered_at < 2 * MAX_RENUMBER_SECONDS
             self.renumberings, self.renumbered_at = (self.renumberings if in_a_row else 0) + 1, now
-        self.served, self.settings, self.statuses = plan.served, plan.settings, plan.statuses
+        self.served, self.settings = plan.served, plan.settings
         self.departed = {name: gateway for name, gateway in self.departed.items() if name in plan.served}
         self.unreferenced_since = plan.unreferenced_since

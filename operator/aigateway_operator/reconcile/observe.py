@@ -75,8 +75,8 @@ class Observer:
             raise Conflict(f"GatewayConfig '{key}' or the leader became another one while inputs were read", status=409)
         if gateway is None:
             return self._compose(key, states, None, {})
-        found = {secret: self._secrets.state(key.namespace, secret) for secret in references}
-        return self._compose(key, states, gateway, found)
+        found = self._secrets.states(key.namespace, references)
+        return self._compose(key, states, gateway, state.inputs.take_secrets(found))
 
     async def _let_go(self, key: GatewayKey, state: GatewayState) -> None:
         """Need no Secrets any more, where somebody else in the namespace still does."""
@@ -92,7 +92,8 @@ class Observer:
         secrets: Mapping[str, SecretState],
     ) -> Snapshot:
         state = states[key]
-        models = self._store.models(key)
+        state.inputs.take_models(self._store.changes, lambda: self._store.models_now(key), state.served)
+        models = state.inputs.models
         return Snapshot(
             key=key,
             gateway=gateway,
@@ -141,8 +142,7 @@ class Observer:
         state = states[key]
         departed: dict[str, Stored] = {}
         state.departed = {}
-        models = self._store.models(key)
-        for name in state.served.keys() - models.keys():
+        for name in state.inputs.strangers:
             stored = self._store.get(VIRTUAL_MODELS, ObjectKey(key.namespace, name))
             if stored is None or stored.source != state.served[name].source:
                 continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aigateway_operator.api.gatewayconfig import Delivery
@@ -72,6 +72,10 @@ class Secrets(Protocol):
 
     def state(self, namespace: str, name: str) -> SecretState:
         """Return what is known of a Secret that was ensured."""
+        ...
+
+    def states(self, namespace: str, names: Iterable[str]) -> Mapping[str, SecretState]:
+        """Return what is known of each of these: the very objects of before where nothing changed."""
         ...
 
     async def stop(self) -> None:

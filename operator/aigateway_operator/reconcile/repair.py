@@ -16,7 +16,7 @@ from typing import Final
 from loguru import logger
 
 from aigateway_operator.api.meta import GatewayKey, ObjectKey
-from aigateway_operator.errors import ClusterError
+from aigateway_operator.errors import ClusterError, NotFound
 from aigateway_operator.kube.resources import Resource
 from aigateway_operator.reconcile.ports import Cluster, JsonObject
 from aigateway_operator.reconcile.store import KINDS, Store, parse_stored
@@ -28,6 +28,8 @@ SETTLE_SECONDS: Final = 1.0
 RECHECK_SECONDS: Final = 10.0
 """Until the next LIST when the watch has owed a change for that long."""
 MAX_BACKOFF_SECONDS: Final = 10.0
+UNKNOWN_KIND_SECONDS: Final = 2.0
+"""Until the next LIST of a kind that the API server does not know: CRDs that come late, or that were deleted and come back."""
 
 
 class Repairer:
@@ -53,6 +55,8 @@ class Repairer:
         self._signed = asyncio.Event()
         self._owed: dict[tuple[Resource, ObjectKey], tuple[float, str]] = {}
         """Object → since when the watch owes it, and the version that a LIST showed."""
+        self._unknown_kinds = False
+        self._kinds_came_back = False
 
     def sign_of_relist(self) -> None:
         """Take note that the event source lists again; a LIST of ours follows when it is done."""
@@ -66,6 +70,11 @@ class Repairer:
                 del self._owed[place]
         return max((self._clock() - since for since, _ in self._owed.values()), default=0.0)
 
+    def take_kinds_came_back(self) -> bool:
+        """Return, once, whether kinds are known again that the API server did not know: a watch made before never sees them."""
+        came_back, self._kinds_came_back = self._kinds_came_back, False
+        return came_back
+
     async def run(self) -> None:
         """List until cancelled; never gives up."""
         failures = 0
@@ -76,10 +85,14 @@ class Repairer:
             except ClusterError as error:
                 failures += 1
                 delay = min(MAX_BACKOFF_SECONDS, 0.25 * 2 ** min(failures, 10)) * (0.5 + self._random.random())
-                logger.warning("Objects could not be listed, nothing is removed meanwhile: {}", error)
+                logger.warning("Objects could not be listed, nothing is removed meanwhile: {}", str(error).strip())
+                if isinstance(error, NotFound):
+                    self._unknown_kinds, delay = True, min(delay, UNKNOWN_KIND_SECONDS)
                 await asyncio.sleep(max(delay, error.retry_after_seconds or 0.0))
             else:
                 failures = 0
+                self._kinds_came_back |= self._unknown_kinds
+                self._unknown_kinds = False
                 await self._wait()
 
     async def _wait(self) -> None:

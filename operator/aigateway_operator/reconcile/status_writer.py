@@ -11,6 +11,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from heapq import heappop, heappush
+from itertools import count
 from typing import Any, Final
 
 from loguru import logger
@@ -41,6 +43,9 @@ RESOURCES: Final[dict[str, Resource]] = {meta.VIRTUAL_MODEL: VIRTUAL_MODELS, met
 
 
 _LAGGING: Final = frozenset({Reason.STRAGGLERS, Reason.UNREACHABLE})
+
+
+_Place = tuple[Resource, ObjectKey]
 
 
 @dataclass(slots=True)
@@ -94,11 +99,15 @@ class StatusWriter:
         self._clock = clock
         self._on_missing = on_missing
         self._failing = ""
-        self._wishes: dict[tuple[Resource, ObjectKey], _Wish] = {}
-        self._settled: dict[tuple[Resource, ObjectKey], tuple[StatusWrite, bytes]] = {}
-        self._last: dict[tuple[Resource, ObjectKey], float] = {}
-        self._in_flight: set[tuple[Resource, ObjectKey]] = set()
+        self._wishes: dict[_Place, _Wish] = {}
+        self._echoes: dict[_Place, tuple[StatusWrite, bytes]] = {}
+        """What was written last, until the round that our own write asks for has wished for the same again."""
+        self._last: dict[_Place, float] = {}
+        self._in_flight: set[_Place] = set()
         self._lagging: dict[ObjectKey, str] = {}
+        self._due: list[tuple[float, int, _Place]] = []
+        """When each wish is due, soonest first. Entries of wishes that were moved, taken or dropped are passed over."""
+        self._numbers = count()
         self._changed = asyncio.Event()
         self.written = 0
 
@@ -109,21 +118,20 @@ class StatusWriter:
         place = (resource, key)
         if stored is None or stored.uid != write.uid:
             return
-        settled = self._settled.get(place)
-        if settled is not None and settled[0] is write and settled[1] is stored.status:
+        written = self._echoes.pop(place, None)
+        if written is not None and written[1] == stored.status and written[0] == write:
             return
         waiting = self._wishes.get(place)
         if waiting is not None:
             waiting.write = write
             if write.urgent and not waiting.failures:
-                waiting.not_before = self._clock()
-                self._changed.set()
+                self._queue(place, waiting, self._clock())
             return
         not_before = self._clock()
         if resource == GATEWAY_CONFIGS and not write.urgent:
             not_before = max(not_before, self._last.get(place, float("-inf")) + GATEWAY_INTERVAL_SECONDS)
-        self._wishes[place] = _Wish(write, not_before)
-        self._changed.set()
+        self._wishes[place] = wish = _Wish(write, not_before)
+        self._queue(place, wish, not_before)
 
     def in_flight(self, resource: Resource, key: ObjectKey) -> bool:
         """Tell whether a status of this object is being written: an event that changes nothing else is then our own."""
@@ -132,7 +140,7 @@ class StatusWriter:
     def forget(self, resource: Resource, key: ObjectKey) -> None:
         """Drop what is remembered of an object that is gone."""
         self._wishes.pop((resource, key), None)
-        self._settled.pop((resource, key), None)
+        self._echoes.pop((resource, key), None)
         self._last.pop((resource, key), None)
         if resource == GATEWAY_CONFIGS:
             self._lagging.pop(key, None)
@@ -140,7 +148,8 @@ class StatusWriter:
     def forget_wishes(self) -> None:
         """Drop everything that waits: another process leads now."""
         self._wishes.clear()
-        self._settled.clear()
+        self._due.clear()
+        self._echoes.clear()
 
     @property
     def idle(self) -> bool:
@@ -168,36 +177,42 @@ class StatusWriter:
                 self._retry_later(place, wish, RETRY_SECONDS)
             finally:
                 self._in_flight.discard(place)
+                if (waiting := self._wishes.get(place)) is not None:
+                    self._queue(place, waiting, waiting.not_before)  # it was passed over while this write was under way
                 self._changed.set()
 
-    async def _take(self) -> tuple[tuple[Resource, ObjectKey], _Wish]:
+    async def _take(self) -> tuple[_Place, _Wish]:
+        """Wait for the wish that is due first and take it out, at a cost that hardly grows with those that wait."""
         while True:
-            now, soonest = self._clock(), float("inf")
-            for place, wish in self._wishes.items():
-                if place in self._in_flight:
-                    continue
-                if wish.not_before <= now:
+            now = self._clock()
+            while self._due and self._due[0][0] <= now:
+                due, _, place = heappop(self._due)
+                wish = self._wishes.get(place)
+                if wish is not None and wish.not_before == due and place not in self._in_flight:
                     del self._wishes[place]
                     self._in_flight.add(place)
                     return place, wish
-                soonest = min(soonest, wish.not_before)
             self._changed.clear()
-            await wait(self._changed, None if soonest == float("inf") else soonest - now)
+            await wait(self._changed, self._due[0][0] - now if self._due else None)
 
-    async def _write(self, place: tuple[Resource, ObjectKey], wish: _Wish) -> None:
+    def _queue(self, place: _Place, wish: _Wish, not_before: float) -> None:
+        wish.not_before = not_before
+        heappush(self._due, (not_before, next(self._numbers), place))
+        self._changed.set()
+
+    async def _write(self, place: _Place, wish: _Wish) -> None:
         (resource, key), write = place, wish.write
         stored = self._store.get(resource, key)
         if stored is None or stored.uid != write.uid or stored.generation != write.generation:
             return
         if not self._leadership.is_leader:
-            # Leadership may come back by an answer that was late; a real loss clears all wishes.
-            self._retry_later(place, wish, RETRY_SECONDS)
+            # Leadership may come back by an answer that was late; a real loss clears all wishes. No failure of the write's.
+            self._wish_again(place, _Wish(write, self._clock() + RETRY_SECONDS, wish.failures))
             return
         current = stored.parse_status()
         wanted = desired_status(write, current, datetime.now(UTC))
         patch = merge_patch(current, wanted)
         if not patch:
-            self._settled[place] = (write, stored.status)
             return
         body: JsonObject = {"metadata": {"resourceVersion": stored.resource_version}, "status": patch}
         try:
@@ -222,18 +237,23 @@ class StatusWriter:
             # Changed again while we wrote; its event may have been taken for our own.
             self._mark(GatewayKey(key.namespace, key.name if resource == GATEWAY_CONFIGS else stored.gateway))
         else:
-            self._settled[place] = (write, updated.status)
+            self._echoes[place] = (write, updated.status)
         self._announce(resource, stored, current, wanted)
         if resource == GATEWAY_CONFIGS:
             self._announce_propagation(stored, current, wanted)
             self._announce_datastores(stored, current, wanted)
 
-    def _retry_later(self, place: tuple[Resource, ObjectKey], wish: _Wish, first: float, at_least: float = 0.0) -> None:
+    def _retry_later(self, place: _Place, wish: _Wish, first: float, at_least: float = 0.0) -> None:
         """Try again with growing back-off, unless something newer is wished for already."""
         delay = max(at_least, min(MAX_RETRY_SECONDS, first * 2.0 ** min(wish.failures, 16)))
-        self._wishes.setdefault(place, _Wish(wish.write, self._clock() + delay, wish.failures + 1))
+        self._wish_again(place, _Wish(wish.write, self._clock() + delay, wish.failures + 1))
 
-    def _tell_failure(self, place: tuple[Resource, ObjectKey], error: ClusterError) -> None:
+    def _wish_again(self, place: _Place, wish: _Wish) -> None:
+        if place not in self._wishes:
+            self._wishes[place] = wish
+            self._queue(place, wish, wish.not_before)
+
+    def _tell_failure(self, place: _Place, error: ClusterError) -> None:
         """Log a kind of failure once until a write succeeds again: in an outage every object fails the same way."""
         level = "DEBUG" if self._failing == type(error).__name__ else "WARNING"
         self._failing = type(error).__name__

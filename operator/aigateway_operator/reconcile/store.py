@@ -9,6 +9,7 @@ Source: FACTS "Surprises" 2 (deletions are lost across a re-list), DESIGN sectio
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from sys import intern
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -22,22 +23,27 @@ KINDS: Final = (VIRTUAL_MODELS, GATEWAY_CONFIGS)
 _NO_MODELS: Final[Mapping[str, Stored]] = MappingProxyType({})
 
 
+def _kept(text: bytes) -> bytes:
+    """Return the same bytes in memory of their own size: what orjson returns keeps the 4 kB it was written into."""
+    return bytes(memoryview(text))
+
+
 def parse_stored(obj: Mapping[str, Any]) -> Stored:
     """Reduce an object to what decides anything. Nothing about its spec is taken for granted."""
     metadata, spec = obj["metadata"], obj.get("spec")
     gateway_ref = spec.get("gatewayRef") if isinstance(spec, dict) else None
     gateway = gateway_ref.get("name") if isinstance(gateway_ref, dict) else None
     return Stored(
-        namespace=metadata["namespace"],
+        namespace=intern(metadata["namespace"]),
         name=metadata["name"],
         uid=metadata["uid"],
         generation=metadata.get("generation", 0),
         resource_version=metadata["resourceVersion"],
-        created=metadata["creationTimestamp"],
+        created=intern(metadata["creationTimestamp"]),
         deleting="deletionTimestamp" in metadata,
-        gateway=gateway if isinstance(gateway, str) else "",
-        spec=orjson.dumps(spec),
-        status=orjson.dumps(obj.get("status") or {}, option=orjson.OPT_SORT_KEYS),
+        gateway=intern(gateway) if isinstance(gateway, str) else "",
+        spec=_kept(orjson.dumps(spec)),
+        status=_kept(orjson.dumps(obj.get("status") or {}, option=orjson.OPT_SORT_KEYS)),
     )
 
 
@@ -91,6 +97,10 @@ class Store:
         """Return the VirtualModels that name this gateway, as a view by object name."""
         models = self._models.get(key)
         return _NO_MODELS if models is None else MappingProxyType(models)
+
+    def models_now(self, key: GatewayKey) -> dict[str, Stored]:
+        """Return the VirtualModels that name this gateway as they are now, by object name: a copy, cheap by ten thousands."""
+        return self._models.get(key, {}).copy()
 
     def gateway_keys(self) -> set[GatewayKey]:
         """Return every gateway that exists or is named."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from aigateway_config import documents
@@ -35,7 +36,7 @@ def reference(ref: SecretKeyRef | None) -> str | None:
 def render_entry(spec: VirtualModelSpec, model_name: str) -> Entry:
     """Render an accepted spec. Defaults are applied here: a backend without a URL gets the model's."""
     refs = [spec.proxy_key_secret_ref, *(backend.api_key_secret_ref for backend in spec.backends)]
-    secrets = [SecretRef(ref.name, ref.key) for ref in refs if ref is not None]
+    secrets = tuple(SecretRef(ref.name, ref.key) for ref in refs if ref is not None)
     mapping: dict[str, Any] = {
         "use": spec.use,
         "current": spec.current,
@@ -43,7 +44,13 @@ def render_entry(spec: VirtualModelSpec, model_name: str) -> Entry:
         "proxy_key_ref": reference(spec.proxy_key_secret_ref),
     }
     mapping.update({backend.name: _render_backend(backend, spec) for backend in spec.backends})
-    return Entry(model_name, encode(mapping), spec.use, {credential_key(ref): ref for ref in secrets})
+    return Entry(model_name, encode(mapping), spec.use, _named(secrets))
+
+
+@lru_cache(maxsize=1024)
+def _named(refs: tuple[SecretRef, ...]) -> Mapping[str, SecretRef]:
+    """Return the credentials files of references: one mapping for all models that name the same, since many do."""
+    return {credential_key(ref): ref for ref in refs}
 
 
 def _render_backend(backend: Backend, spec: VirtualModelSpec) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from aigateway_logs import OperationRecord
 from aigateway_operator.admission import server as server_module
 from aigateway_operator.admission.intake import Intake
 from aigateway_operator.admission.review import Policy
@@ -87,6 +88,28 @@ async def test_review_gets_its_verdict_and_is_counted() -> None:
             labels = f'{{kind="VirtualModel",operation="CREATE",verdict="{verdict}"}}'
             assert f"aigateway_admission_reviews_total{labels} 1.0" in text
         assert 'aigateway_admission_review_seconds_count{kind="VirtualModel",operation="CREATE"} 2.0' in text
+
+
+class _Keeper:
+    """A journal that may keep records or not."""
+
+    def __init__(self, *, keeps_operations: bool) -> None:
+        self.keeps_operations = keeps_operations
+        self.records: list[OperationRecord] = []
+
+    async def operation_written(self, record: OperationRecord) -> bool:
+        self.records.append(record)
+        return True
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+async def test_record_is_made_only_where_it_is_kept(*, keeps: bool) -> None:
+    """What differs in two specs is worked out field by field: a tenth of a review, for nothing where nobody keeps it."""
+    keeper = _Keeper(keeps_operations=keeps)
+    async with listening() as asked:
+        asked.server.journal = keeper
+        await asked.verdict(GOOD)
+        assert [record.operation for record in keeper.records] == ["admission"] * keeps
 
 
 def _nested(depth: int) -> bytes:

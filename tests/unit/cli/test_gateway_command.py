@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import re
+from pathlib import Path
 from types import ModuleType
 
 import pytest
+from pydantic import SecretStr
 
 from aigateway_operator.cli import gateway
 from aigateway_operator.cli.exits import Exit
@@ -30,8 +33,20 @@ def test_all_wrong_settings_are_named_at_once() -> None:
 
 
 def test_the_admin_key_is_no_flag() -> None:
-    """Flags are shown by `ps`."""
-    assert "--admin-key" not in run_cli("gateway", "--help").out
+    """Flags are shown by `ps`. Its file is one."""
+    flags = set(re.findall(r"--[a-z-]+", run_cli("gateway", "--help").out))
+    assert {"--admin-key", "--admin-key-file"} & flags == {"--admin-key-file"}
+
+
+def test_the_admin_key_may_be_in_a_file(tmp_path: Path) -> None:
+    """Without the line end of an editor; while the file is not there, there is no key; the variable decides over it."""
+    file = tmp_path / "admin-key"
+    settings = gateway.parse_settings({"admin_key_file": str(file)})
+    assert settings.read_admin_key() == ""
+    file.write_text("secret-1\n")
+    assert settings.read_admin_key() == "secret-1"
+    assert "secret-1" not in repr(settings)
+    assert settings.model_copy(update={"admin_key": SecretStr("secret-2")}).read_admin_key() == "secret-2"
 
 
 def test_a_missing_extra_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,9 @@ def test_printed_configuration_is_the_one_of_the_code(capsys: pytest.CaptureFixt
         Endpoint(url="https://10.0.0.1:8443"), name="mine", failure_policy="Ignore", namespaces=["a", "b"]
     )
     assert printed == expected
+    assert main(["webhook", "--print-configuration", "--namespace-selector", "team in (a, b)"]) == 0
+    (webhook,) = yaml.safe_load(capsys.readouterr().out)["webhooks"]
+    assert webhook["namespaceSelector"] == {"matchExpressions": [{"key": "team", "operator": "In", "values": ["a", "b"]}]}
 
 
 @pytest.mark.parametrize(
@@ -42,6 +45,7 @@ def test_printed_configuration_is_the_one_of_the_code(capsys: pytest.CaptureFixt
     [
         (["--webhook-port", "70000"], "--webhook-port (AIGATEWAY_WEBHOOK_PORT)"),
         (["--webhook-certificates", "none"], "--webhook-certificates (AIGATEWAY_WEBHOOK_CERTIFICATES)"),
+        (["--namespace-selector", "team in a"], "--namespace-selector (AIGATEWAY_NAMESPACE_SELECTOR)"),
         (["--webhook-certificates", "off"], "AIGATEWAY_WEBHOOK_CERTIFICATES is off"),
         (["--url", "https://a"], "--url is only for --print-configuration"),
         (["--webhook-certificates", "files", "--webhook-client-ca", "/nowhere/ca.pem"], "AIGATEWAY_WEBHOOK_CLIENT_CA"),

@@ -49,6 +49,20 @@ def test_news_of_a_secret_that_nobody_references_is_not_kept() -> None:
     assert not book.state("other").known
 
 
+def test_what_was_settled_is_looked_at_again_when_anything_changes() -> None:
+    """Ten thousand Secrets are not gone through in each round, and none is overlooked for that."""
+    book, wanted = make_book("a"), {"keys": frozenset({"a"})}
+    for version in (5, 6):
+        book.learn(make_news(version, a="1"), 0.0)
+        assert book.unsettled(wanted, 0.0) == book.unsettled(wanted, 0.0) == []
+        book.doubt(["keys"], 1.0)
+        assert book.unsettled(wanted, 0.0) == ["keys"]
+    book.learn(make_news(7, a="1"), 0.0)
+    assert book.unsettled(wanted, 0.0) == []
+    book.refer("main", {"keys": frozenset({"a", "b"})})
+    assert book.unsettled(wanted, 0.0) == ["keys"]
+
+
 def test_keys_of_several_callers_are_joined_and_parted() -> None:
     """What one caller no longer needs stays as long as another does."""
     book = make_book("a")

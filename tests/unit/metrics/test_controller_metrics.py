@@ -24,6 +24,7 @@ from aigateway_operator.kube.resources import CONFIG_MAPS, GATEWAY_CONFIGS
 from aigateway_operator.metrics.controller import MAX_NOT_READY, ControllerMetrics, Sources
 from aigateway_operator.metrics.process import process_metrics
 from aigateway_operator.plan.health import Health, HealthReason, HealthState, StoreTarget
+from aigateway_operator.plan.news import Standing
 from aigateway_operator.plan.result import StatusWrite
 from aigateway_operator.reconcile.controller import Controller
 from aigateway_operator.reconcile.report import GatewayReport
@@ -178,10 +179,7 @@ def full(models: int, broken: int = 0, gateways: int = 1) -> list[GatewayReport]
         return Verdict(kind, status, reason, "A sentence.")
 
     good = (verdict(ConditionType.ACCEPTED, "True", Reason.ACCEPTED), verdict(ConditionType.READY, "True", Reason.READY))
-    bad = (
-        verdict(ConditionType.READY, "False", Reason.SECRET_NOT_FOUND),
-        verdict(ConditionType.BACKENDS_REACHABLE, "True", Reason.REACHABLE),
-    )
+    bad = Standing("False", Reason.SECRET_NOT_FOUND.value, "True")
     fields = {
         "models": {"accepted": models, "rejected": 0, "off": 0},
         "revision": 5,
@@ -190,11 +188,9 @@ def full(models: int, broken: int = 0, gateways: int = 1) -> list[GatewayReport]
     }
     found = []
     for number in range(gateways):
-        statuses = [
-            StatusWrite(meta.VIRTUAL_MODEL, f"m-{one}", "u", 1, bad if one < broken else good, {}) for one in range(models)
-        ]
-        statuses.append(StatusWrite(meta.GATEWAY_CONFIG, "main", "u", 1, good, fields))
-        found.append(GatewayReport(GatewayKey("ai", f"main-{number}"), tuple(statuses), {"config.yml": 1000}, ""))
+        status = StatusWrite(meta.GATEWAY_CONFIG, "main", "u", 1, good, fields)
+        standings = dict.fromkeys((f"m-{one}" for one in range(broken)), bad)
+        found.append(GatewayReport(GatewayKey("ai", f"main-{number}"), status, models, standings, {"config.yml": 1000}, ""))
     return found
 
 

@@ -9,7 +9,6 @@ import orjson
 import pytest
 
 from aigateway_operator.plan.health import BackendTarget, Health, HealthOf, HealthReason, HealthState, StoreTarget
-from aigateway_operator.plan.planner import plan
 from aigateway_operator.plan.result import Plan
 from aigateway_operator.plan.secret_state import SecretState
 from tests.builders import World, make_backend, make_gateway_config, make_secret_state, make_virtual_model, make_world
@@ -36,9 +35,8 @@ def probed(made: Plan) -> dict[str, StoreTarget]:
 
 def tell(world: World, health: HealthOf) -> None:
     """Do a round in which this is held to be true."""
-    made = plan(replace(world.snapshot(), health=health), world.memo, world.now)
-    for status in made.statuses:
-        world._write_status(status)
+    world.health = health
+    world.round()
 
 
 def told(world: World) -> list[dict[str, Any]]:
@@ -224,3 +222,15 @@ def test_a_message_without_end_is_cut() -> None:
     long = Health(HealthState.DOWN, HealthReason.TIMEOUT, "x" * 200, "x")
     tell(world, dict.fromkeys(made.probing.backends, long))
     assert len(world.condition("chat", "BackendsReachable").message) <= 2048
+
+
+def test_only_models_of_a_backend_that_changed_are_told_of_it() -> None:
+    """With thousands of probed models one backend's fate must not make all their statuses."""
+    other = make_virtual_model(
+        "other", backends=[make_backend("small", baseUrl="https://eu.example.com/v1")], probe={"enabled": True}
+    )
+    world = make_world(probing_model(), other)
+    world.round()
+    tell(world, {SMALL: DOWN})
+    world.health = {SMALL: UP}
+    assert {status.name for status in world.plan().statuses if status.kind == "VirtualModel"} == {"chat"}

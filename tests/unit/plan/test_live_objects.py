@@ -83,7 +83,7 @@ def test_a_blocked_shard_keeps_its_own_models_alone() -> None:
     """Models of the other shard that are deleted meanwhile are gone."""
     models = [make_virtual_model(f"m{number}") for number in range(8)]
     world = make_world(*models, delivery={"shards": 2})
-    world.objects.by_name["Secret", "main-credentials-01"]["metadata"]["ownerReferences"] = []
+    world.objects.edit("Secret", "main-credentials-01")["metadata"]["ownerReferences"] = []
     blocked = set(world.document(1)["ai-gateway"]["virtual_models"])
     for name in list(world.models):
         world.delete(name)
@@ -94,7 +94,7 @@ def test_a_blocked_shard_keeps_its_own_models_alone() -> None:
 def test_a_model_made_anew_in_a_blocked_document_is_told_nothing_of_its_predecessor() -> None:
     """What pods have under that name is not this model's."""
     world = make_world(make_virtual_model(modelName="before"))
-    world.objects.by_name["Secret", "main-credentials"]["metadata"]["ownerReferences"] = []
+    world.objects.edit("Secret", "main-credentials")["metadata"]["ownerReferences"] = []
     world.settle()
     assert world.statuses["chat"].fields == {"modelName": "before", "revision": 1}
     world.delete("chat")

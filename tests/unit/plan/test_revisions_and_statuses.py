@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
+from aigateway_operator.plan.planner import plan
 from aigateway_operator.render.shards import shard_of
 from tests.builders import World, make_backend, make_gateway_config, make_secret_state, make_virtual_model, make_world
 from tests.reference_renderer import reference_config_maps, reference_credentials
@@ -216,7 +217,9 @@ def test_memory_does_not_grow_with_models_that_are_gone() -> None:
     for number in range(4):
         world.delete(f"m{number}")
     world.settle()
-    assert set(world.memo.models) == set(world.memo.statuses) == {"m4"}
+    known, claims, told = world.memo.known, world.memo.claims, world.memo.told
+    assert set(known.models) == set(known.assessments) == set(claims.places) == set(claims.winners) == {"m4"}
+    assert not {*claims.moved, *told.standings, *known.untold, *known.unsettled}, "something waits when all is at rest"
 
 
 def test_a_gateway_made_anew_begins_its_own_lineage() -> None:
@@ -233,3 +236,13 @@ def test_a_gateway_made_anew_begins_its_own_lineage() -> None:
     assert world.manifest()["revision"] == 1
     assert world.gateway is not None
     assert world.manifest()["lineage"] == world.gateway.uid  # type: ignore[unreachable]  # mypy does not see `apply` set it
+
+
+def test_statuses_of_a_plan_that_is_no_longer_the_last_are_not_made() -> None:
+    """They would mix what two rounds knew; asking for them late is a fault of the caller's."""
+    world = make_world(make_virtual_model("chat"))
+    snapshot = world.snapshot()
+    old = plan(snapshot, world.memo, world.now)
+    plan(snapshot, world.memo, world.now)
+    with pytest.raises(RuntimeError, match="after the next plan"):
+        _ = old.statuses

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from aigateway_operator.api.meta import GatewayKey
 from aigateway_operator.errors import Conflict, Unavailable
 from aigateway_operator.kube.resources import CONFIG_MAPS, GATEWAY_CONFIGS, SECRETS, VIRTUAL_MODELS
 from aigateway_operator.plan import planner
+from aigateway_operator.plan.claims import Claims
 from aigateway_operator.reconcile import controller as controller_module
 from tests.unit.reconcile.objects import gateway, model, secret
 from tests.unit.reconcile.world import World, world
@@ -158,6 +160,47 @@ async def test_a_round_that_breaks_does_not_stop_other_gateways(monkeypatch: pyt
         broken.clear()
         await at.settle(60)
         assert list(at.served("bad")) == ["lost"]
+
+
+@virtual
+async def test_a_fault_half_way_through_a_plan_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model had been taken out of what is remembered when the fault came; the next round serves its edit all the same."""
+    real = Claims._compete
+    armed: list[str] = []
+
+    def compete(self: Claims, *arguments: Any) -> None:
+        if armed:
+            raise RuntimeError(armed.pop())
+        real(self, *arguments)
+
+    monkeypatch.setattr(Claims, "_compete", compete)
+    async with world() as at:
+        at.furnish(model(), model("other"))
+        await at.settle()
+        armed.append("a fault of ours")
+        at.cluster.change(VIRTUAL_MODELS, "ai", "chat", spec=model(current="big")["spec"])
+        await at.settle()
+        assert at.controller.rounds["fault"] == 1
+        assert {name: entry["current"] for name, entry in at.served().items()} == {"chat": "big", "other": "small"}
+        assert at.cluster.read(VIRTUAL_MODELS, "ai", "chat")["status"]["observedGeneration"] == 2
+
+
+@virtual
+async def test_live_objects_are_remembered_without_their_lists_of_models() -> None:
+    """Manifests name every model; what is read once need not be kept, and is read again after a change of leader."""
+    async with world() as at:
+        at.furnish(model(), model("other"))
+        await at.settle()
+        for _ in range(2):
+            live = at.controller._states[GatewayKey("ai", "main")].live[CONFIG_MAPS]["main-config"]
+            assert live.manifest is not None
+            assert not live.manifest.sources
+            assert set(at.served()) == {"chat", "other"}
+            written = at.cluster.count("replace")
+            at.stand_by()
+            at.lead()
+            await at.settle()
+            assert at.cluster.count("replace") == written
 
 
 @virtual

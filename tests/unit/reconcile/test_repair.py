@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aigateway_operator.api.meta import GatewayKey, ObjectKey
-from aigateway_operator.errors import Unavailable
+from aigateway_operator.errors import NotFound, Unavailable
 from aigateway_operator.kube.resources import GATEWAY_CONFIGS, VIRTUAL_MODELS, Resource
 from aigateway_operator.reconcile.ports import JsonObject
 from aigateway_operator.reconcile.repair import PERIOD_SECONDS, Repairer
@@ -105,6 +105,23 @@ async def test_lists_that_fail_remove_nothing_and_never_give_up() -> None:
         at.cluster.heal()
         await asyncio.sleep(20)
         assert at.names() == ["m1", "m2", "m3", "m4"]
+
+
+@virtual
+async def test_kinds_that_come_back_are_told_once_and_soon() -> None:
+    """CRDs deleted and applied again, or late: the watch looks for kinds only when it starts, so it has to start again."""
+    async with bench() as at:
+        await asyncio.sleep(1)
+        assert not at.repairer.take_kinds_came_back()
+        at.cluster.fail("list", NotFound("404"), times=10**6, resource=VIRTUAL_MODELS)
+        at.repairer.sign_of_relist()
+        await asyncio.sleep(300)
+        assert not at.repairer.take_kinds_came_back()
+        assert at.names() == ["m0", "m1", "m2", "m3", "m4"], "a kind that is not known is no deletion of its objects"
+        at.cluster.heal()
+        await asyncio.sleep(4)
+        assert at.repairer.take_kinds_came_back()
+        assert not at.repairer.take_kinds_came_back()
 
 
 @virtual
