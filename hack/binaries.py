@@ -1,10 +1,10 @@
 """Real binaries for tests and the demo, wherever they can be had.
 
 In this order: `$KUBEBUILDER_ASSETS` and `PATH` where the version fits (the binary is asked), the user's cache, official
-downloads verified by their published checksums, a build from pinned Go modules; Redis from Debian's package. `locate`
-only looks; `ensure` fetches what is missing, says what it does, and can be interrupted and called again. `python -m hack
-binaries` fetches all of them. Where a thing comes from in detail is the business of `cache`, `download`, `gobuild` and
-`debian`. Called by `hack.controlplane`, `hack.stores`, tests and the demo.
+downloads verified by their published checksums, a build from pinned Go modules; Redis and promtool from Debian's
+packages. `locate` only looks; `ensure` fetches what is missing, says what it does, and can be interrupted and called
+again. `python -m hack binaries` fetches all of them. Where a thing comes from in detail is the business of `cache`,
+`download`, `gobuild` and `debian`. Called by `hack.controlplane`, `hack.stores`, tests and the demo.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from hack import cache
-from hack.debian import PackageError, get_redis
+from hack.debian import GET, PackageError
 from hack.download import HOSTS, DownloadError, Downloads
 from hack.gobuild import LOWEST_GO, BuildError, build, inputs_of
 from hack.progress import Progress
@@ -40,7 +40,7 @@ ALL: Final = tuple(TOOLS)
 """Names of everything there is to have."""
 
 ASSETS_VARIABLE: Final = "KUBEBUILDER_ASSETS"
-GROUPS: Final = ("etcd", "mongowire", "helm", "kubernetes")
+GROUPS: Final = ("argolua", "etcd", "mongowire", "helm", "kubernetes")
 """Builds run one after the other in this order, the longest last."""
 
 
@@ -168,11 +168,11 @@ def _fetch(missing: Sequence[str], search: _Search, progress: Progress) -> None:
         list(pool.map(download, missing))
     for group in GROUPS:
         _build([TOOLS[name] for name in missing if TOOLS[name].group == group], group, search, progress)
-    if "redis-server" in missing and "redis-server" not in search.found:
+    for name in [name for name in missing if name in GET and name not in search.found]:
         try:
-            search.found["redis-server"] = get_redis(progress)
+            search.found[name] = GET[name](progress)
         except (PackageError, OSError) as error:
-            search.missed("redis-server", f"package: {error}")
+            search.missed(name, f"package: {error}")
 
 
 def _build(tools: Sequence[Tool], group: str, search: _Search, progress: Progress) -> None:
@@ -201,14 +201,15 @@ def _explain(missing: Sequence[str], search: _Search) -> str:
         lines.append(f"  {_named([name], search)}:")
         lines += [f"    - {reason}" for reason in search.tried.get(name, [])]
     go = f"{LOWEST_GO[0]}.{LOWEST_GO[1]}"
-    others = [name for name in missing if name != "redis-server"]
+    others = [name for name in missing if name not in GET]
+    ours = " and ".join(name for name in others if name in ("argolua", "mongowire"))
     if others:
         lines += [
             f"Any one of these will do for {', '.join(others)}; then run `python -m hack binaries`:",
             f"  1. Go {go} or newer in PATH, with its modules in reach (builds them, about 10 minutes, once);",
             (
                 f"  2. the official downloads in reach: {', '.join(f'https://{host}' for host in HOSTS)}"
-                f"{' (nobody publishes mongowire: it needs Go)' if 'mongowire' in others else ''};"
+                f"{f' (nobody publishes {ours}: it needs Go)' if ours else ''};"
             ),
             (
                 f"  3. {ASSETS_VARIABLE}=<folder> with them in it, as `setup-envtest use -p path {search.kubernetes}` gives"
@@ -219,5 +220,10 @@ def _explain(missing: Sequence[str], search: _Search) -> str:
         lines += [
             "Any one of these will do for redis-server:",
             "  1. Redis 6 or newer in PATH; 2. Debian or Ubuntu with its packages in reach (no root needed).",
+        ]
+    if "promtool" in missing:
+        lines += [
+            "Any one of these will do for promtool:",
+            "  1. promtool 2.40 or newer in PATH; 2. https://github.com in reach; 3. Debian or Ubuntu, as above.",
         ]
     return "\n".join(lines)

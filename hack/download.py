@@ -26,7 +26,7 @@ from typing import Final
 
 from hack import cache
 from hack.progress import Progress, Step
-from hack.tools import ETCD, HELM, Kubernetes, Tool, platform_name
+from hack.tools import ETCD, HELM, PROMETHEUS, Kubernetes, Tool, platform_name
 
 OFFLINE_VARIABLE: Final = "AIGATEWAY_OFFLINE"
 HOSTS: Final = ("dl.k8s.io", "github.com", "get.helm.sh")
@@ -75,7 +75,7 @@ class Downloads:
     def _version(self, tool: Tool, kubernetes: Kubernetes) -> str:
         if tool.group == "kubernetes":
             return kubernetes.exact or self._text(f"https://dl.k8s.io/release/stable-{kubernetes}.txt").strip().lstrip("v")
-        if tool.name in (pinned := {"etcd": ETCD, "helm": HELM}):
+        if tool.name in (pinned := {"etcd": ETCD, "helm": HELM, "promtool": PROMETHEUS}):
             return pinned[tool.name]
         raise DownloadError("nobody publishes it as a download")
 
@@ -169,6 +169,10 @@ def _file_of(name: str, version: str) -> _File:
     if name == "helm":
         url = f"https://get.helm.sh/helm-v{version}-{system}-{processor}.tar.gz"
         return _File(url, f"{url}.sha256sum", f"{system}-{processor}/helm")
+    if name == "promtool":
+        base = f"https://github.com/prometheus/prometheus/releases/download/v{version}"
+        stem = f"prometheus-{version}.{system}-{processor}"
+        return _File(f"{base}/{stem}.tar.gz", f"{base}/sha256sums.txt", f"{stem}/promtool")
     url = f"https://dl.k8s.io/release/v{version}/bin/{system}/{processor}/{name}"
     return _File(url, f"{url}.sha256")
 

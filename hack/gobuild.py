@@ -20,15 +20,15 @@ from typing import Final
 from hack import cache
 from hack.process import REAPER
 from hack.progress import Progress
-from hack.tools import ETCD, HELM, KUBERNETES, MONGOWIRE, Tool, ask_version, parse_version, version_text
+from hack.tools import ARGOLUA, ETCD, HELM, KIND, KUBERNETES, MONGOWIRE, Tool, ask_version, parse_version, version_text
 
 LOWEST_GO: Final = (1, 26)
 SERVERS: Final = Path(__file__).resolve().parent / "servers"
 
-_VERSIONS = {"kubernetes": KUBERNETES, "etcd": ETCD, "helm": HELM, "mongowire": MONGOWIRE}
+_VERSIONS = {"kubernetes": KUBERNETES, "etcd": ETCD, "helm": HELM, "kind": KIND, "mongowire": MONGOWIRE, "argolua": ARGOLUA}
 _USUALLY = {
     "kubernetes": "4 to 9 minutes on 2 cores, once", "etcd": "half a minute", "mongowire": "a minute",
-    "helm": "1 to 2 minutes",
+    "helm": "1 to 2 minutes", "argolua": "10 s", "kind": "half a minute",
 }  # fmt: skip
 _FIRST_GO_THAT_FETCHES_TOOLCHAINS = (1, 21)
 
@@ -66,11 +66,11 @@ def find_go() -> tuple[str, dict[str, str]]:
 
 def inputs_of(tool: Tool) -> str:
     """What an entry in the cache must have been made from: a digest of our own sources, "" for other people's."""
-    if tool.group != "mongowire":
+    if tool.group not in ("mongowire", "argolua"):
         return ""
     digest = hashlib.sha256()
     for name in ("main.go", "go.mod", "go.sum"):
-        digest.update((SERVERS / "mongowire" / name).read_bytes())
+        digest.update((SERVERS / tool.group / name).read_bytes())
     return digest.hexdigest()
 
 

@@ -22,8 +22,11 @@ KUBERNETES: Final = "1.36.3"
 LOWEST_KUBERNETES: Final = (1, 32)
 ETCD: Final = "3.6.16"
 HELM: Final = "3.19.4"
+KIND: Final = "0.32.0"
 MONGOWIRE: Final = "1.24.2"
 REDIS: Final = "7"
+ARGOLUA: Final = "1.1.2"
+PROMETHEUS: Final = "3.5.0"
 KUBERNETES_VARIABLE: Final = "AIGATEWAY_KUBERNETES_VERSION"
 
 _ASK_TIMEOUT_SECONDS = 15
@@ -73,6 +76,8 @@ TOOLS: Final[Mapping[str, Tool]] = {
         Tool("etcd", ("--version",), "the API server's storage", "etcd", "go.etcd.io/etcd/server/v3"),
         Tool("mongowire", ("-version",), "a MongoDB wire server", "mongowire", "."),
         Tool("helm", ("version", "--short"), "charts", "helm", "helm.sh/helm/v3/cmd/helm"),
+        Tool("argolua", ("-version",), "Argo CD's Lua interpreter", "argolua", "."),
+        Tool("promtool", ("--version",), "tests of alerts"),
         Tool("redis-server", ("--version",), "Redis"),
     )
 }  # fmt: skip
@@ -147,12 +152,15 @@ def _rules(kubernetes: Kubernetes) -> dict[str, tuple[Callable[[Version], bool],
         "mongowire": (lambda version: version_text(version) == MONGOWIRE, MONGOWIRE),
         "helm": (lambda version: (3, 14) <= version[:2] < (4, 0), "3.14 or newer, below 4"),
         "redis-server": (lambda version: version[0] >= 6, "6 or newer"),
+        "argolua": (lambda version: version_text(version) == ARGOLUA, ARGOLUA),
+        "promtool": (lambda version: version[:2] >= (2, 40), "2.40 or newer"),
     }
 
 
 def pinned_version(name: str, kubernetes: Kubernetes) -> str | None:
     """The version that is fetched when none is found; None when that is the newest patch of a minor."""
     pinned = {"etcd": ETCD, "helm": HELM, "mongowire": MONGOWIRE, "redis-server": REDIS}
+    pinned |= {"argolua": ARGOLUA, "promtool": PROMETHEUS}
     return pinned.get(name, kubernetes.exact)
 
 

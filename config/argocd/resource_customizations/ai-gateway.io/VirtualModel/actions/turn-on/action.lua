@@ -1,0 +1,3 @@
+-- Callers are served again, by the live backend.
+obj.spec.use = true
+return obj
