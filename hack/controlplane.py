@@ -55,7 +55,7 @@ class ControlPlane:
 
     def __init__(
         self, directory: Path, binaries: Mapping[str, Path], *, temporary: bool, apiserver_args: Sequence[str],
-        controllers: Sequence[str],
+        controllers: Sequence[str], service_proxy: Path | None = None,
     ) -> None:  # fmt: skip
         """Use `start`. `temporary` says that `stop` removes `directory`."""
         self.directory = directory
@@ -69,6 +69,7 @@ class ControlPlane:
         self.kubeconfig = directory / "kubeconfig"
         self._apiserver_args = tuple(apiserver_args)
         self._controllers = tuple(controllers)
+        self._service_proxy = service_proxy
         logs = directory / "logs"
         for folder in (directory / "etcd", self._certificates, logs):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -81,14 +82,16 @@ class ControlPlane:
     def start(
         cls, directory: Path | None = None, *, binaries: Mapping[str, Path] | None = None, crds: Sequence[Path] = (),
         apiserver_args: Sequence[str] = (), controllers: Sequence[str] = CONTROLLERS, ready_within_seconds: float = 60,
+        service_proxy: Path | None = None,
     ) -> Self:  # fmt: skip
         """Start all three servers and return when they are ready, usually after 4 seconds.
 
         `directory` is emptied of nothing and kept by `stop`; None makes a temporary one that `stop` removes. `binaries`
         None asks `hack.binaries.ensure`, which may download or build. `crds` (files or folders) are established before
         the controller manager starts, since its garbage collector looks for new kinds only every 30 seconds.
-        `apiserver_args` come last, so they win. ServerError, with the end of a log, when a server dies or is late;
-        nothing is left running then.
+        `apiserver_args` come last, so they win. `service_proxy` is a Unix socket on which somebody serves HTTP CONNECT: all
+        connections into the cluster (webhooks) go through it, by Service address (`hack.node`). ServerError, with the end of
+        a log, when a server dies or is late; nothing is left running then.
         """
         if binaries is None:
             from hack.binaries import ensure  # late: those who bring their own need none of it
@@ -98,7 +101,10 @@ class ControlPlane:
         if directory is None:
             directory = Path(tempfile.mkdtemp(prefix="aigateway-plane-"))
             REAPER.tell("+folder", directory)
-        plane = cls(directory.resolve(), binaries, temporary=temporary, apiserver_args=apiserver_args, controllers=controllers)
+        plane = cls(
+            directory.resolve(), binaries, temporary=temporary, apiserver_args=apiserver_args, controllers=controllers,
+            service_proxy=service_proxy,
+        )  # fmt: skip
         plane.launch(crds, ready_within_seconds)
         return plane
 
@@ -162,6 +168,11 @@ class ControlPlane:
     def url(self) -> str:
         """Base URL of the API server."""
         return f"https://127.0.0.1:{self._port}"
+
+    @property
+    def etcd_url(self) -> str:
+        """Base URL of etcd; its /metrics tell how much was written. Plain HTTP, on this machine only."""
+        return f"http://127.0.0.1:{self._etcd_port}"
 
     @property
     def pids(self) -> dict[str, int]:
@@ -295,6 +306,7 @@ class ControlPlane:
             f'{self.admin_token},aigateway-admin,1,"system:masters"\n{self._controller_token},{_CONTROLLER_MANAGER},2\n'
         )
         (self.directory / "audit-policy.json").write_text(json.dumps(audit.POLICY))
+        (self.directory / "egress.json").write_text(json.dumps(self._egress()))
         self.kubeconfig_for("aigateway-admin", self.admin_token, self.kubeconfig)
         self.kubeconfig_for(_CONTROLLER_MANAGER, self._controller_token, self.directory / "controller-manager.kubeconfig")
 
@@ -305,6 +317,16 @@ class ControlPlane:
             f"--listen-client-urls={client}", f"--advertise-client-urls={client}", f"--listen-peer-urls={peer}",
             f"--initial-advertise-peer-urls={peer}", f"--initial-cluster=local={peer}", "--log-level=warn",
         ]  # fmt: skip
+
+    def _egress(self) -> dict[str, object]:
+        """How the API server reaches the cluster's network: through `service_proxy`, else directly."""
+        selections = []
+        if self._service_proxy is not None:
+            transport = {"uds": {"udsName": str(self._service_proxy)}}
+            connection = {"proxyProtocol": "HTTPConnect", "transport": transport}
+            selections.append({"name": "cluster", "connection": connection})
+        kind = {"apiVersion": "apiserver.k8s.io/v1beta1", "kind": "EgressSelectorConfiguration"}
+        return {**kind, "egressSelections": selections}
 
     def _apiserver_command(self) -> list[str | Path]:
         # The server makes its own certificate and key; the key also signs service account tokens, since nothing in
@@ -317,7 +339,9 @@ class ControlPlane:
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={key}", f"--service-account-signing-key-file={key}",
             "--authorization-mode=Node,RBAC", "--service-cluster-ip-range=10.0.0.0/24", "--endpoint-reconciler-type=none",
-            "--enable-aggregator-routing=true", "--allow-privileged=true",
+            # Services are dialled by their cluster address where a proxy leads on, else by their endpoints.
+            f"--enable-aggregator-routing={'false' if self._service_proxy else 'true'}", "--allow-privileged=true",
+            f"--egress-selector-config-file={self.directory / 'egress.json'}",
             f"--audit-policy-file={self.directory / 'audit-policy.json'}", f"--audit-log-path={self.audit_log}",
             "--audit-log-format=json", "--audit-log-mode=blocking", "--audit-log-maxsize=100000", *self._apiserver_args,
         ]  # fmt: skip

@@ -120,6 +120,11 @@ class ServerProcess:
         """Whether the process is there (a paused one is)."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended by itself; None while it runs, before it was started and after `kill`."""
+        return self._process.poll() if self._process is not None else None
+
     def start(self, command: Sequence[str | Path]) -> None:
         """Start `command`; its readiness is the caller's to wait for. ServerError when it already runs."""
         if self.running:

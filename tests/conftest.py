@@ -15,7 +15,10 @@ import pytest
 
 from hack.binaries import MissingBinaries, locate
 from hack.controlplane import NEEDED, ControlPlane
+from hack.node import Cluster
+from hack.node.cluster import NEEDS
 from hack.stores import MongoServer, RedisServer
+from tests import rights
 from tests.eventually import eventually
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,6 +41,15 @@ def plane() -> Iterator[ControlPlane]:
     crds = [ROOT / "crds"] if any((ROOT / "crds").glob("*.yaml")) else []
     with ControlPlane.start(binaries=binaries, crds=crds) as started:
         yield started
+        rights.record(started.audit_log)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A control plane with a stand-in node, without our CRDs; shared by the tests of this process."""
+    with Cluster.start(binaries=require_binaries(NEEDS)) as started:
+        yield started
+        rights.record(started.plane.audit_log)
 
 
 @pytest.fixture

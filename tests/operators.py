@@ -24,13 +24,31 @@ ROOT = Path(__file__).resolve().parent.parent
 RBAC = ROOT / "hack" / "manifests" / "operator.yaml"
 NAMESPACE = "aigateway-system"
 ACCOUNT = "aigateway-operator"
+LEASES = f"""
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {{name: leases-of-tests, namespace: {NAMESPACE}}}
+rules:
+- {{apiGroups: [coordination.k8s.io], resources: [leases], verbs: [get, update]}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {{name: leases-of-tests, namespace: {NAMESPACE}}}
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: leases-of-tests}}
+subjects:
+- {{kind: ServiceAccount, name: {ACCOUNT}, namespace: {NAMESPACE}}}
+"""
+"""The chart lets the operator have one Lease, by name; a test has one named as its namespace."""
 USER = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
 
 
 def operator_kubeconfig(plane: ControlPlane, directory: Path) -> Path:
-    """Install the operator's ServiceAccount and RBAC, and return a kubeconfig with its token."""
-    applied = plane.kubectl("apply", "-f", str(RBAC))
-    assert applied.returncode == 0, applied.stderr
+    """Install the operator's ServiceAccount and RBAC, and return a kubeconfig with its token.
+
+    The rights are the chart's (`python -m hack rights`), with one exception: each test has a Lease of its own.
+    """
+    plane.kubectl("apply", "-f", RBAC, check=True)
+    plane.kubectl("apply", "-f", "-", input=LEASES, check=True)
     token = plane.token_for_service_account(NAMESPACE, ACCOUNT)
     return plane.kubeconfig_for(ACCOUNT, token, directory / "operator.kubeconfig")
 

@@ -1,7 +1,7 @@
 """What a volume of a pod is to hold, worked out from its spec and the ConfigMaps and Secrets there are. Pure.
 
-Understands `configMap`, `secret`, `projected` (of both and `downwardAPI`) and `emptyDir`, with `items`, modes and `optional`
-as a kubelet does. Called by `hack.kubelet.volumes`.
+Understands `configMap`, `secret`, `projected` (of both and `downwardAPI`), `emptyDir` and `persistentVolumeClaim`, with
+`items`, modes and `optional` as a kubelet does. Called by `hack.kubelet.volumes`.
 Source: kubelet pkg/volume/{configmap,secret,projected}.
 """
 
@@ -39,13 +39,14 @@ def names_in(pod: JsonObject) -> set[Key]:
 
 
 def payload_of(volume: JsonObject, pod: JsonObject, values: Values) -> Payload | None:
-    """Return the files of a volume; None for an empty folder that belongs to the pod. Raises MountError."""
-    if "emptyDir" in volume:
+    """Return the files of a volume; None for a folder that is the pod's to fill. Raises MountError."""
+    if "emptyDir" in volume or "persistentVolumeClaim" in volume:
         return None
     holder = volume.get("projected") or volume.get("configMap") or volume.get("secret")
     if holder is None:
         kinds = ", ".join(sorted(volume.keys() - {"name"}))
-        raise MountError(f"volume '{volume['name']}': {kinds} is not known here; use configMap, secret, projected or emptyDir")
+        known = "configMap, secret, projected, emptyDir or persistentVolumeClaim"
+        raise MountError(f"volume '{volume['name']}': {kinds} is not known here; use {known}")
     mode = holder.get("defaultMode", _DEFAULT_MODE)
     payload: dict[str, File] = {}
     for kind, name, source in _parts(volume):  # of two sources with the same file the later one wins

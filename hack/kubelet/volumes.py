@@ -332,7 +332,7 @@ class KubeletVolumes:
             try:
                 payload = payload_of(volume, pod.body, self._values)
                 if payload is None:
-                    folder.mkdir(parents=True, exist_ok=True)
+                    self._make_folder(folder, volume)
                 elif pod.payloads.get(volume["name"]) != payload and write_volume(folder, payload):
                     with self._changed:
                         self.swaps.append(Swap(pod.body["metadata"]["name"], volume["name"], time.monotonic()))
@@ -340,6 +340,17 @@ class KubeletVolumes:
             except MountError as error:
                 problems.append(f'MountVolume.SetUp failed for volume "{volume["name"]}": {error}')
         return problems
+
+    def _make_folder(self, folder: Path, volume: Mapping[str, Any]) -> None:
+        """Make an empty folder that goes with its pod; for a claim, one that the next pod with that claim finds again."""
+        claim = volume.get("persistentVolumeClaim")
+        if claim is None:
+            folder.mkdir(parents=True, exist_ok=True)
+        elif not folder.is_symlink():
+            kept = self.directory / "claims" / claim["claimName"]
+            kept.mkdir(parents=True, exist_ok=True)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.symlink_to(kept)
 
 
 def _seen_by_kubelet(pod: Mapping[str, Any]) -> str:

@@ -58,8 +58,8 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.router.routes[:0] = [Route(path, call, methods=["POST"]) for path, call in calls.items()]
     app.include_router(models.routes(gateway))
     app.include_router(health.routes(gateway))
-    if settings.admin_key is not None and settings.admin_key.get_secret_value():
-        app.include_router(config_page.routes(gateway, settings.admin_key.get_secret_value()))
+    if admin_key := settings.read_admin_key():
+        app.include_router(config_page.routes(gateway, admin_key))
     if settings.docs:
         app.include_router(docs_page.routes(lambda: app.openapi()))
     _add_root(app, settings)

@@ -63,6 +63,8 @@ class GatewaySettings(BaseSettings):
     """Port of /metrics; 0: any free one. Default: no metrics are served."""
     admin_key: SecretStr | None = None
     """Key that /config asks for, as a bearer token. Default: there is no /config."""
+    admin_key_file: Path | None = None
+    """File with that key, as a Secret is mounted; read at start. Default: none; while it is not there, there is no /config."""
     docs: bool = True
     """false: no /docs and no /openapi.json."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
@@ -119,6 +121,14 @@ class GatewaySettings(BaseSettings):
     """Folder where records wait for storage.mongodb, on a volume that outlives the pod. Default: nothing goes to MongoDB."""
     log_spool_mebibytes: Annotated[int, Field(ge=4, le=1_048_576)] = 256
     """Most that waits there; beyond it system records are dropped first, and counted."""
+
+    def read_admin_key(self) -> str:
+        """Return the key that /config asks for, of the variable or its file; "" for none. Raises OSError for a file unread."""
+        if self.admin_key is not None:
+            return self.admin_key.get_secret_value()
+        if self.admin_key_file is None or not self.admin_key_file.is_file():
+            return ""
+        return self.admin_key_file.read_text(encoding="utf-8").strip()
 
     @field_validator("cors_origins", "allowed_hosts", mode="before")
     @classmethod

@@ -30,7 +30,7 @@ from hack.controlplane import ControlPlane
 from tests.apiserver.conftest import StartOperator
 from tests.apiserver.world import gateway_config
 from tests.eventually import eventually, eventually_async
-from tests.operators import NAMESPACE, USER, InProcess
+from tests.operators import ACCOUNT, NAMESPACE, USER, InProcess
 from tests.webhook_replicas import Port, Replica, webhook_kubeconfig
 from tests.webhooks import CONFIGURATIONS, Authority
 
@@ -38,6 +38,7 @@ pytestmark = pytest.mark.apiserver
 
 CONFIGURATION = f"{CONFIGURATIONS}/{CONFIGURATION_NAME}"
 SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"
+LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/owned"
 NAME = "aigateway-webhook-certificates"
 SECRET = f"{SECRETS}/{NAME}"
 Object = dict[str, Any]
@@ -261,21 +262,22 @@ def test_nothing_is_done_where_certificates_come_from_elsewhere(
 
 
 def test_the_secret_goes_with_its_deployment(site: Site, keeping: Callable[..., InProcess]) -> None:
-    """Where the owner's uid is given; the garbage collector does the rest."""
+    """And the Lease too: their owner's uid is looked up, and the garbage collector does the rest."""
     labels = {"app": "owner"}
     pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "example.com/none"}]}}
     spec = {"replicas": 0, "selector": {"matchLabels": labels}, "template": pod}
-    body = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "owner"}, "spec": spec}
+    body = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": ACCOUNT}, "spec": spec}
     made = site.plane.request("POST", f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments", body)
     assert made.status == 201, made.body
     uid = made.body["metadata"]["uid"]
     try:
-        keeping(webhook_secret_owner=f"owner/{uid}")
+        keeping(owner=f"Deployment/{ACCOUNT}", lease_name="owned")
         eventually(site.values, within_seconds=8)
         (owner,) = site.secret()["metadata"]["ownerReferences"]
-        assert (owner["kind"], owner["name"], owner["uid"]) == ("Deployment", "owner", uid)
+        assert (owner["kind"], owner["name"], owner["uid"]) == ("Deployment", ACCOUNT, uid)
+        assert site.plane.request("GET", LEASE).body["metadata"]["ownerReferences"] == [owner]
     finally:
-        site.plane.request("DELETE", f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/owner")
+        site.plane.request("DELETE", f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{ACCOUNT}")
 
 
 async def test_a_configuration_with_other_webhooks_than_known_is_a_conflict_and_is_left_alone(site: Site) -> None:

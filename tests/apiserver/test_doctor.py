@@ -293,7 +293,7 @@ FAULTS: dict[str, tuple[Plant, tuple[str, str], str]] = {
     "no right to tell events": (
         lambda house, monkeypatch, tmp: without_rule(house, "events"),
         ("rights", "events.events.k8s.io"),
-        "may not create, patch",
+        "may not create in",
     ),
     "nobody leads": (
         lambda house, monkeypatch, tmp: setting(monkeypatch, "AIGATEWAY_LEASE_NAME", "nobody"),
