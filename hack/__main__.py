@@ -1,4 +1,4 @@
-"""The command line of `hack/`: `python -m hack binaries | up | down | status | env | logs`.
+"""The command line of `hack/`: `python -m hack binaries | rights | image | up | down | status | env | logs`.
 
 Only parses arguments and prints. What it starts lives in `hack.developer`. Called by people and the Makefile.
 """
@@ -10,8 +10,10 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from hack import developer
+from hack import developer, rights
 from hack.binaries import ALL, MissingBinaries, ensure, locate
+from hack.image.build import add_arguments as add_image_arguments
+from hack.image.build import image
 from hack.process import ServerError
 from hack.progress import Progress, duration
 from hack.tools import ToolError
@@ -48,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "serve", lambda given: developer.serve(keep_logs=given.keep_logs), "what `up` starts: runs in the foreground"
     )
     serve.add_argument("--keep-logs", action="store_true")
+    command("rights", _rights, "bring hack/manifests/operator.yaml up to date with the chart")
+    add_image_arguments(command("image", image, "build both container images and check what is inside"))
     given = parser.parse_args(arguments)
     try:
         code: int = given.run(given)
@@ -58,6 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("Interrupted; call it again to go on.", file=sys.stderr)
         return 130
     return code
+
+
+def _rights(_: argparse.Namespace) -> int:
+    changed = rights.write(ensure(["helm"])["helm"])
+    print(f"{rights.MANIFESTS.relative_to(rights.ROOT)}: {'written' if changed else 'up to date'}")
+    return 0
 
 
 def _binaries(given: argparse.Namespace) -> int:

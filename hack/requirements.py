@@ -23,8 +23,11 @@ FILES: Final[dict[str, tuple[str, ...]]] = {
     "runtime": ("operator",),
     "gateway": ("gateway",),
     "dev": ("operator", "gateway", "dev"),
+    "docs": ("docs",),
 }
 """File name without suffix -> extras whose needs, beside the base, it pins. In order: each agrees with those before it."""
+BUILD: Final = "build"
+"""The file that pins the build backend, with which the image makes our wheel; it agrees with all of FILES."""
 
 
 def inputs_digest(extras: Sequence[str]) -> str:
@@ -35,24 +38,39 @@ def inputs_digest(extras: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
-def _compile(name: str, extras: Sequence[str], upgrade: bool) -> None:
+def build_needs() -> list[str]:
+    """Return what building the wheel asks for: `build-system.requires` of pyproject.toml."""
+    needs: list[str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    return needs
+
+
+def build_digest() -> str:
+    """Return the SHA-256 of what building the wheel asks for."""
+    return hashlib.sha256(json.dumps(build_needs()).encode()).hexdigest()
+
+
+def _compile(name: str, upgrade: bool) -> None:
     """Resolve one file; versions already in it stay unless `upgrade`. Raises CalledProcessError."""
+    extras = FILES.get(name, ())
+    source, given = ("-", "\n".join(build_needs())) if name == BUILD else ("pyproject.toml", "")
     target = ROOT / "requirements" / f"{name}.txt"
     draft = target.with_suffix(".txt.draft")
     if target.exists():
         draft.write_text(target.read_text())  # uv keeps the pins it finds in its output file
-    command = [sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--quiet", "--universal", "--no-header"]
+    command = [sys.executable, "-m", "uv", "pip", "compile", source, "--quiet", "--universal", "--no-header"]
     command += ["--python-version", OLDEST_PYTHON, "--generate-hashes", "--no-emit-index-url", "--no-emit-find-links"]
     command += [f"--extra={extra}" for extra in extras] + ["--output-file", str(draft)]
     command += ["--upgrade"] if upgrade else []
-    for earlier in list(FILES)[: list(FILES).index(name)]:
+    order = [*FILES, BUILD]
+    for earlier in order[: order.index(name)]:
         command += ["--constraint", f"requirements/{earlier}.txt"]
     try:
-        subprocess.run(command, cwd=ROOT, check=True, timeout=600, env=_environment())
+        subprocess.run(command, cwd=ROOT, check=True, timeout=600, env=_environment(), input=given, text=True)
+        what = f"the base and extras {', '.join(extras)}" if extras else "the build backend"
         header = (
-            f"# Pinned and hashed: the base and extras {', '.join(extras)} of pyproject.toml.\n"
+            f"# Pinned and hashed: {what} of pyproject.toml.\n"
             "# Written by `make requirements`; not to be edited.\n"
-            f"# inputs: {inputs_digest(extras)}\n"
+            f"# inputs: {inputs_digest(extras) if extras else build_digest()}\n"
         )
         draft.write_text(header + draft.read_text())
         draft.replace(target)
@@ -72,9 +90,9 @@ def _environment() -> dict[str, str]:
 
 def main(arguments: Sequence[str]) -> int:
     """Write every file; `--upgrade` takes the newest versions that pyproject.toml allows."""
-    for name, extras in FILES.items():
+    for name in (*FILES, BUILD):
         try:
-            _compile(name, extras, upgrade="--upgrade" in arguments)
+            _compile(name, upgrade="--upgrade" in arguments)
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
             print(f"requirements: {name}.txt was not written: {error}; what failed is above", file=sys.stderr)
             return 1
