@@ -1,7 +1,7 @@
 # Every target sets up what it needs. `make` alone lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: .python help venv requirements test lint generate check-generated demo up down bench clean
+.PHONY: .python help venv requirements test lint generate check-generated demo demo-kind image up down bench docs clean
 
 # The newest Python that is supported by the pins, or what the caller names: make PYTHON=/path/to/python3 test
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
@@ -40,13 +40,22 @@ requirements: venv  ## pinned, hashed requirements from pyproject.toml; ARGS=--u
 demo: venv  ## see it work on a real API server; KEEP=1 leaves it running and says how to reach it
 	@$(VENV) -m hack.demo $(if $(KEEP),--keep)
 
+image: .python  ## both container images, built and looked into; ARGS="--local-base", "--engine none", …
+	@"$(PYTHON)" -m hack image $(ARGS)
+
+demo-kind: .python  ## the same in real pods, on a cluster of kind (needs Docker); ARGS="--kubernetes=1.35 --keep"
+	@"$(PYTHON)" -m hack.kind $(ARGS)
+
 up: venv  ## a control plane, Redis and MongoDB for a developer, in the background
 	@$(VENV) -m hack up
 
 down: venv  ## stop what `make up` started and leave nothing behind
 	@$(VENV) -m hack down
 
-bench: venv  ## figures, each with its command
+docs: .python  ## the documentation as a site, in build/site; a broken link or anchor fails
+	@"$(PYTHON)" -m hack.site $(ARGS)
+
+bench: venv  ## every promise measured, about 15 minutes; ARGS=--quick, ARGS=--full, ARGS="edits bursts"
 	@$(VENV) -m benchmarks $(ARGS)
 
 clean:  ## remove what targets leave in this folder; servers in your cache folder stay

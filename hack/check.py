@@ -25,11 +25,13 @@ from typing import IO, Final, Literal
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 LOGS: Final = ROOT / ".check"
+RIGHTS: Final = LOGS / "rights"
+"""Where tests with a control plane leave which of the chart's rights were used."""
 VENV_BIN: Final = ROOT / ".venv" / "bin"
 LIGHT_TESTS: Final = ("tests/unit", "tests/contract")
 """Folders whose tests need no server. Whatever else is under tests/ runs with servers: no new folder is forgotten."""
 WORKERS: Final = os.environ.get("AIGATEWAY_TEST_WORKERS", "2")
-"""pytest-xdist workers for tests with servers: each has a control plane of its own (about 600 MB)."""
+"""pytest-xdist workers: for tests with servers each has a control plane of its own (about 600 MB)."""
 SIDE_BY_SIDE: Final = 2
 """Steps at a time, one a core; the one that fetches servers comes on top, or it would hold up all others."""
 
@@ -64,7 +66,8 @@ def whole_run() -> list[Step]:
     return [
         *setup_steps(),
         *lint_steps(),
-        _pytest("unit tests", "light", [f for f in LIGHT_TESTS if (ROOT / f).exists()], after=("venv",)),
+        Step("site", (sys.executable, "-m", "hack.site"), limit_seconds=600),
+        _pytest("unit tests", "light", [*(f for f in LIGHT_TESTS if (ROOT / f).exists()), "-n", WORKERS], after=("venv",)),
         _pytest(
             "server tests",
             "servers",
@@ -72,7 +75,7 @@ def whole_run() -> list[Step]:
             ["tests", *everything_else, "-n", WORKERS, "--dist", "worksteal"],
             after=("venv", "servers"),
             # They time what they see: nothing else may compute beside them.
-            once_ended=("ruff", "format", "mypy", "imports", "generated", "unit tests"),
+            once_ended=("ruff", "format", "mypy", "imports", "generated", "site", "unit tests"),
             limit_seconds=4200,
             live=True,
         ),
@@ -81,6 +84,7 @@ def whole_run() -> list[Step]:
             (str(VENV_BIN / "python"), "tests/coverage_gates.py", str(LOGS)),
             after=("unit tests", "server tests"),
         ),
+        Step("rights", (str(VENV_BIN / "python"), "tests/rights.py", str(RIGHTS)), after=("server tests",)),
     ]
 
 
@@ -125,7 +129,7 @@ def _pytest(
 ) -> Step:
     """A pytest run whose coverage data goes to a file of its own: a second run would overwrite the first one's."""
     command = (str(VENV_BIN / "python"), "-m", "pytest", "--cov", "--cov-report=", "--no-header", *arguments)
-    env = {"COVERAGE_FILE": str(LOGS / f"coverage.{data}"), "PY_COLORS": "0"}
+    env = {"COVERAGE_FILE": str(LOGS / f"coverage.{data}"), "PY_COLORS": "0", "TEST_RIGHTS_FOLDER": str(RIGHTS)}
     return Step(name, command, after, once_ended, limit_seconds, live, env)
 
 

@@ -1,8 +1,20 @@
 """Reads the project's pages: which there are, and the code blocks of each with what is said about them.
 
-A `bash` block is run by tests, in the order of the page, unless the line above it is `<!-- not run: reason -->`. A `text`
-block right after it holds lines that must appear in its output, with `…` for anything. `console` blocks are transcripts
-for people. Called by the tests of this folder.
+What becomes of a block is decided by its language and by the comment on the line above it:
+
+| block | is |
+|---|---|
+| `bash` | run, in the order of the page; a `text` block right after it holds lines of its output (`…`: anything) |
+| `python` | run from top to bottom |
+| `yaml`, with `kind` | judged by the rules if it is of ours, and applied as a dry run |
+| `yaml` below `<!-- values -->` | rendered with the chart |
+| `json` | parsed |
+| any of these below `<!-- not run: reason -->` | not run; its commands are held to the command line's parser and to the chart |
+| `console` | a transcript for people, so always with a reason; its commands are parsed just so |
+
+`<!-- given: FOLDER -->` at the top of a page: its commands begin with this example applied and Ready, and with nothing at
+all where there is no such comment; `<!-- given: anything -->`: they do not care.
+Called by the tests of this folder.
 """
 
 from __future__ import annotations
@@ -13,27 +25,30 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-NAMES: Final = (
-    "quickstart",
-    "concepts",
-    "status",
-    "troubleshooting",
-    "operations",
-    "admission",
-    "architecture",
-    "gateway",
-    "metrics",
-    "runbooks",
+PAGES: Final = tuple(
+    sorted(
+        [
+            *ROOT.glob("*.md"),
+            *ROOT.glob("docs/**/*.md"),
+            *ROOT.glob("examples/*/README.md"),
+            *ROOT.glob("config/**/*.md"),
+            *ROOT.glob("charts/*/README.md"),
+        ]
+    )
 )
-PAGES: Final = (
-    ROOT / "README.md",
-    *(ROOT / "docs" / f"{name}.md" for name in NAMES),
-    *sorted(ROOT.glob("examples/*/README.md")),
-)
+"""Every page a reader may open. A new one is held to everything here without being named."""
+
+ANYTHING: Final = ROOT / "anything"
+"""What `given` returns for a page whose commands do not look at what is in the cluster."""
+
+WORDS_ONLY: Final = frozenset({"text", "mermaid"})
+"""Languages of blocks that show something and do nothing."""
 
 _BLOCK = re.compile(
-    r"(?:^<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+    r"(?:^<!-- (?:not run: (?P<reason>.+?)|(?P<values>values)) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
 )
+_GIVEN = re.compile(r"^<!-- given: (\S+) -->$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +61,14 @@ class Block:
     text: str
     not_run_because: str | None
     expected: tuple[str, ...]
+    is_values: bool = False
 
     def __str__(self) -> str:
-        return f"{self.page.relative_to(ROOT)}:{self.line}"
+        return f"{self.page.relative_to(ROOT) if self.page.is_relative_to(ROOT) else self.page.name}:{self.line}"
 
 
-def blocks(page: Path, language: str) -> list[Block]:
-    """Return the blocks of one language, in order."""
+def blocks(page: Path, language: str | None = None) -> list[Block]:
+    """Return the blocks of one language (None: of all), in order."""
     text = page.read_text(encoding="utf-8")
     matches = list(_BLOCK.finditer(text))
     found = []
@@ -61,10 +77,17 @@ def blocks(page: Path, language: str) -> list[Block]:
         expected: tuple[str, ...] = ()
         if following is not None and following["language"] == "text" and not text[match.end() : following.start()].strip():
             expected = tuple(following["text"].splitlines())
-        if match["language"] == language:
+        if language in (None, match["language"]):
             line = text.count("\n", 0, match.start("language")) + 1
-            found.append(Block(page, line, language, match["text"], match["reason"], expected))
+            reason, is_values = match["reason"], match["values"] is not None
+            found.append(Block(page, line, match["language"], match["text"], reason, expected, is_values))
     return found
+
+
+def given(page: Path) -> Path | None:
+    """Return the example that a page's commands begin with; None: an empty cluster; ANYTHING: no matter what."""
+    match = _GIVEN.search(page.read_text(encoding="utf-8"))
+    return ROOT / match[1] if match else None
 
 
 def missing_lines(expected: tuple[str, ...], output: str) -> list[str]:

@@ -1,90 +1,55 @@
 """Every command on a page is run as it stands, against a real API server with the operator, and prints what the page says.
 
-A page is one story: its blocks run in order, each in a shell of its own in the root of the clone.
+A page is one story: its blocks run in order. A page that deletes what others share has a control plane of its own.
 """
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from hack.controlplane import ControlPlane
+from hack.controlplane import NEEDED, ControlPlane
 from hack.operatorprocess import OperatorProcess
-from tests.docs.pages import PAGES, ROOT, Block, blocks, missing_lines
-from tests.eventually import eventually
+from tests.conftest import require_binaries
+from tests.docs.pages import PAGES, ROOT, blocks, given
+from tests.docs.reader import EXAMPLE_NAMESPACE, environment_of, follow, remove_namespace
 
 pytestmark = pytest.mark.apiserver
 
-EXAMPLE_NAMESPACE = "ai"
-BLOCK_SECONDS = 60
-WITH_COMMANDS = [page for page in PAGES if any(block.not_run_because is None for block in blocks(page, "bash"))]
+RUN = [page for page in PAGES if any(block.not_run_because is None for block in blocks(page, "bash"))]
+RECOVERY = ROOT / "docs" / "recovery.md"
+"""It deletes CRDs, which tests of the same process share."""
+SHARING = sorted(set(RUN) - {RECOVERY}, key=lambda page: (given(page) is None, page))
+"""Those that begin with an example come first, one after the other: they share its namespace."""
 
 
 @pytest.fixture(scope="module")
 def operator(plane: ControlPlane) -> Iterator[OperatorProcess]:
-    """The operator under its own ServiceAccount, for the namespace of the examples."""
+    """The operator under its own ServiceAccount, for the namespace of the examples, which is gone afterwards."""
     with OperatorProcess.start(plane, settings={"AIGATEWAY_NAMESPACES": EXAMPLE_NAMESPACE}) as started:
         yield started
+    remove_namespace(plane)
 
 
-@pytest.fixture
-def shell(plane: ControlPlane, operator: OperatorProcess, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment a reader would have: kubectl and aigateway on the path, the cluster as administrator.
-
-    The examples' namespace does not exist before, and is gone afterwards.
-    """
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    (programs / "kubectl").symlink_to(plane.binaries["kubectl"])
-    (programs / "aigateway").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m aigateway_operator "$@"\n')
-    (programs / "aigateway").chmod(0o755)
-    yield {
-        **{name: value for name, value in os.environ.items() if name.startswith("COV")},
-        "PATH": f"{programs}:/usr/local/bin:/usr/bin:/bin",
-        "HOME": str(tmp_path),
-        "KUBECONFIG": str(plane.kubeconfig),
-        "PYTHONPATH": str(ROOT / "operator"),
-        "LANG": "C.UTF-8",
-    }
-    plane.request("DELETE", f"/api/v1/namespaces/{EXAMPLE_NAMESPACE}")
-
-    def is_gone() -> None:
-        assert plane.request("GET", f"/api/v1/namespaces/{EXAMPLE_NAMESPACE}").status == 404
-
-    eventually(is_gone, within_seconds=60)
-
-
-def run(block: Block, environment: dict[str, str]) -> str:
-    """Run one block; return what it said, on both streams. A failing command fails the test with the block's place."""
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", block.text],
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=BLOCK_SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, f"{block} ended with {done.returncode}:\n{block.text}\n{done.stdout}"
-    return done.stdout
-
-
-@pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: str(page.relative_to(ROOT)))
-def test_commands_of_a_page_print_what_it_says(page: Path, shell: dict[str, str]) -> None:
+@pytest.mark.usefixtures("operator")
+@pytest.mark.parametrize("page", SHARING, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_of_a_page_print_what_it_says(page: Path, plane: ControlPlane, tmp_path: Path) -> None:
     """A reader who types every command in order sees what the page shows."""
-    for block in blocks(page, "bash"):
-        if block.not_run_because is None:
-            output = run(block, shell)
-            missing = missing_lines(block.expected, output)
-            assert missing == [], f"{block} did not print these lines, but:\n{output}"
+    follow(page, plane, environment_of(plane, tmp_path))
 
 
-def test_quick_start_and_example_have_commands() -> None:
-    """The pages that are meant to be followed are among those that are run."""
-    names = {str(page.relative_to(ROOT)) for page in WITH_COMMANDS}
-    assert {"docs/quickstart.md", "examples/01-quickstart/README.md"} <= names
+@pytest.mark.timeout(180)
+def test_commands_of_the_recovery_page_bring_everything_back(tmp_path: Path) -> None:
+    """A deleted gateway, lost documents, deleted CRDs and a deleted namespace: what the page says mends each."""
+    with (
+        ControlPlane.start(binaries=require_binaries(NEEDED), crds=[ROOT / "crds"]) as plane,
+        OperatorProcess.start(plane, settings={"AIGATEWAY_NAMESPACES": EXAMPLE_NAMESPACE}),
+    ):
+        follow(RECOVERY, plane, environment_of(plane, tmp_path))
+
+
+def test_pages_that_are_meant_to_be_followed_are_followed() -> None:
+    """They have commands that are run."""
+    names = {str(page.relative_to(ROOT)) for page in RUN}
+    followed = {"quickstart", "install", "upgrade", "recovery", "security", "troubleshooting", "other-languages"}
+    assert {f"docs/{name}.md" for name in followed} | {"examples/01-quickstart/README.md"} <= names

@@ -1,5 +1,6 @@
 """What the pages claim about the code is so: reasons, settings, examples of resources, links."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -12,10 +13,15 @@ from aigateway_operator.api.conditions import ConditionType, Reason
 from aigateway_operator.plan.health import HealthReason, HealthState
 from aigateway_operator.rules import RuleContext, check_gateway_config, check_virtual_model
 from aigateway_operator.settings import Settings
-from tests.docs.pages import PAGES, ROOT, Block, blocks, missing_lines
+from tests.docs.links import anchor_of, anchors, broken_links, links, prose
+from tests.docs.pages import PAGES, ROOT, Block, blocks, given, missing_lines
 
 STATUS = ROOT / "docs" / "status.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
+GENERATED = {"reference.md", "metrics.md", "chart-values.md", "performance.md"}
+WRITTEN_BY_HAND = [page for page in PAGES if page.parent == ROOT / "docs" and page.name not in {*GENERATED, "decisions.md"}]
+NAMING_PAGES = ("operator", "hack", "charts", "config", "examples", "benchmarks", "crds")
+"""Folders whose texts send people to pages."""
 RESOURCES = [*sorted(ROOT.glob("examples/*/*.yaml"))]
 
 
@@ -96,30 +102,77 @@ def test_resources_of_examples_pass_the_rules(manifest: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_python_on_a_page_runs(page: Path) -> None:
-    """A `python` block runs from top to bottom in a namespace of its own."""
+    """The `python` blocks of a page are one program from top to bottom."""
+    names: dict[str, object] = {"__name__": "page"}
     for block in blocks(page, "python"):
-        exec(compile(block.text, str(block), "exec"), {"__name__": "page"})
+        if block.not_run_because:
+            compile(block.text, str(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            continue
+        exec(compile(block.text, str(block), "exec"), names)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
-def test_relative_links_lead_somewhere(page: Path) -> None:
-    """No link of a page names a file that is not there."""
-    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text())
-    broken = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
-    assert broken == []
+def test_links_lead_to_files_and_headings_that_are_there(page: Path) -> None:
+    """No link of a page names a file, or a heading of a page, that is not there."""
+    assert broken_links(page) == []
+
+
+def test_pages_that_code_and_charts_name_are_there() -> None:
+    """Errors, remedies, alerts and comments send people to pages; no file names a page or heading that does not exist."""
+    named = re.compile(r"\bdocs/([\w-]+\.md)(?:#([\w-]+))?")
+    wrong = set()
+    for path in (path for top in NAMING_PAGES for path in (ROOT / top).rglob("*")):
+        if path.suffix in {".py", ".yaml", ".yml", ".json", ".tpl", ".go"} and "__pycache__" not in path.parts:
+            for page, anchor in named.findall(path.read_text(encoding="utf-8", errors="replace")):
+                target = ROOT / "docs" / page
+                if not target.exists() or (anchor and anchor not in anchors(target)):
+                    wrong.add(f"{path.relative_to(ROOT)}: docs/{page}{'#' if anchor else ''}{anchor}")
+    assert sorted(wrong) == []
+
+
+def test_every_page_is_in_the_table_of_contents() -> None:
+    """docs/README.md leads to each page of docs/, of the examples and of the root: none is found by chance only."""
+    contents = ROOT / "docs" / "README.md"
+    named = {(contents.parent / link.partition("#")[0]).resolve() for link in links(contents)} | {contents}
+    assert [page_id(page) for page in PAGES if page not in named] == []
+
+
+@pytest.mark.parametrize("page", WRITTEN_BY_HAND, ids=page_id)
+def test_a_page_has_one_title_and_one_sentence_a_line(page: Path) -> None:
+    """A change of one sentence is a change of one line; a page opens with its title."""
+    text = re.sub(r"^<!--.*-->\n", "", prose(page), flags=re.MULTILINE)
+    assert text.startswith("# ")
+    assert len(re.findall(r"^# ", text, re.MULTILINE)) == 1
+    sentences = [
+        line for line in text.splitlines() if not line.startswith(("|", "- ", "* ", "#", ">")) and not line[:1].isdigit()
+    ]
+    assert [line for line in sentences if re.search(r"[a-z`)\]][.?!] [A-Z]", re.sub(r"\([^)]*\)", "", line))] == []
+
+
+def test_links_and_headings_are_found_as_on_the_forge(tmp_path: Path) -> None:
+    """Anchors keep `-` and `_`, lose other punctuation, and are counted when repeated; links in code are none."""
+    assert anchor_of('"Cannot add new key … to fixed structure"') == "cannot-add-new-key--to-fixed-structure"
+    assert anchor_of("`NameTaken` and [R4](rules.md#r4)") == "nametaken-and-r4"
+    made_up = tmp_path / "made-up.md"
+    made_up.write_text("# A b\n## A b\n[x](#a-b-1) [y](#no) `[z](no.md)` [w](no.md)\n```text\n# C\n[v](no.md)\n```\n")
+    assert anchors(made_up) == {"a-b", "a-b-1"}
+    assert broken_links(made_up) == ["#no", "no.md"]
 
 
 def test_a_block_is_read_with_its_reason_and_what_it_must_print(tmp_path: Path) -> None:
     """`not run`, language and the `text` block right after are seen; one further down belongs to nothing."""
     text = (
-        "# x\n<!-- not run: why -->\n```bash\na\n```\n\n```bash\nb\nc\n```\n```text\none … two\n```\nwords\n```text\nno\n```\n"
+        "# x\n<!-- given: examples/01-quickstart -->\n<!-- not run: why -->\n```bash\na\n```\n\n```bash\nb\nc\n```\n"
+        "```text\none … two\n```\nwords\n```text\nno\n```\n<!-- values -->\n```yaml\na: 1\n```\n"
     )
     made_up = tmp_path / "made-up.md"
     made_up.write_text(text)
     assert blocks(made_up, "bash") == [
-        Block(made_up, 3, "bash", "a\n", "why", ()),
-        Block(made_up, 7, "bash", "b\nc\n", None, ("one … two",)),
+        Block(made_up, 4, "bash", "a\n", "why", ()),
+        Block(made_up, 8, "bash", "b\nc\n", None, ("one … two",)),
     ]
+    assert blocks(made_up, "yaml") == [Block(made_up, 20, "yaml", "a: 1\n", None, (), is_values=True)]
+    assert given(made_up) == ROOT / "examples" / "01-quickstart"
 
 
 def test_expected_lines_are_compared_whole_and_with_gaps() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -24,11 +26,15 @@ from hack.process import REAPER, ServerError, ServerProcess
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "02-pods"
 STATUS_PORT, PORT = 8081, 8000
-LANGUAGES = ("python", "go")
+READER = "AIGATEWAY_READER"
+"""Variable with the shell command of somebody's own program, to be tried instead: docs/other-languages.md."""
+LANGUAGES = ("own",) if READER in os.environ else ("python", "go")
 
 
 def command_of(language: str) -> list[str]:
     """Return what starts a program; skips the test where there is no Go, since servers may come as downloads."""
+    if language == "own":
+        return ["sh", "-c", f"cd {shlex.quote(str(Path.cwd()))} && exec {os.environ[READER]}"]
     if language == "python":
         return [sys.executable, str(EXAMPLE / "python" / "app.py")]
     try:
