@@ -28,7 +28,7 @@ import orjson
 
 from aigateway_operator.kube.client import KubeClient
 from aigateway_operator.kube.resources import GATEWAY_CONFIGS, VIRTUAL_MODELS
-from benchmarks.delivery import Spread
+from benchmarks.spread import Spread
 from hack.controlplane import ControlPlane
 from tests.apiserver.world import gateway_config, virtual_model
 from tests.eventually import eventually
@@ -80,6 +80,7 @@ class Figures:
     bytes_per_review: int
     cpu_ms: float
     bare_cpu_ms: float
+    ratios: list[float]
     per_second: float
     bare_per_second: float
     direct: Spread
@@ -117,24 +118,25 @@ def main(arguments: list[str]) -> int:
     """Measure and print; returns 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks admission", description=__doc__)
     parser.add_argument("--reviews", type=int, default=100_000, help="reviews after which memory is measured (default: 100000)")
+    parser.add_argument("--each", type=int, default=4000, help="reviews of each server in each of 5 rounds (default: 4000)")
     parser.add_argument("--edits", type=int, default=400, help="edits at the API server, each way (default: 400)")
     parser.add_argument("--stored", type=int, default=1000, help="objects that are stored for the last figures (default: 1000)")
     parser.add_argument("-o", "--output", choices=["text", "json"], default="text")
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        figures = asyncio.run(_measure(Path(folder), chosen.reviews, chosen.edits, chosen.stored))
+        figures = asyncio.run(_measure(Path(folder), chosen.reviews, chosen.edits, chosen.stored, chosen.each))
     print(json.dumps(asdict(figures), indent=2) if chosen.output == "json" else figures.as_text())
     return 0
 
 
-async def _measure(folder: Path, reviews: int, edits: int, stored: int) -> Figures:
-    body = _body()
+async def _measure(folder: Path, reviews: int, edits: int, stored: int, each: int) -> Figures:
+    body = review_body()
     with ControlPlane.start(crds=[ROOT / "crds"]) as plane, _servers(folder) as (ours, bare):
         start_mb = ours.rss_mb()
-        cpu, bare_cpu, rates, bare_rates = await _against(ours, bare, body)
-        direct = Spread.of(await _post(ours, body, 1000, callers=1))
+        cpu, bare_cpu, ratios, rates, bare_rates = await _against(ours, bare, body, each)
+        direct = Spread.of(await post_reviews(ours, body, min(each, 1000), callers=1))
         _say(f"{reviews} reviews for memory …")
-        await _post(ours, body, reviews)
+        await post_reviews(ours, body, reviews)
         rss_mb = ours.rss_mb()
         plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": SPACE}})
         async with KubeClient.connect(plane.kubeconfig, user_agent="benchmark") as client:
@@ -145,13 +147,14 @@ async def _measure(folder: Path, reviews: int, edits: int, stored: int) -> Figur
             await _store(client, stored)
             stored_with, stored_without = await _edits(plane, client, ours, edits)
             used = ours.cpu_seconds()
-            await _post(ours, body, 5000)
-            stored_cpu = (ours.cpu_seconds() - used) / 5000
+            await post_reviews(ours, body, each)
+            stored_cpu = (ours.cpu_seconds() - used) / each
     added, floor = Spread.of(with_webhook), Spread.of(without)
     return Figures(
         bytes_per_review=len(body),
         cpu_ms=round(cpu * 1000, 4),
         bare_cpu_ms=round(bare_cpu * 1000, 4),
+        ratios=[round(ratio, 3) for ratio in ratios],
         per_second=round(rates),
         bare_per_second=round(bare_rates),
         direct=direct,
@@ -168,23 +171,26 @@ async def _measure(folder: Path, reviews: int, edits: int, stored: int) -> Figur
     )
 
 
-async def _against(ours: Server, bare: Server, body: bytes) -> tuple[float, float, float, float]:
-    """Ask both in turns; returns seconds of CPU a review of each (median of the rounds) and reviews a second of each."""
+async def _against(ours: Server, bare: Server, body: bytes, each: int) -> tuple[float, float, list[float], float, float]:
+    """Ask both in turns; returns seconds of CPU a review of each (median of the rounds), the ratio of each round, and reviews
+    a second of each.
+    """
     cpu: dict[int, list[float]] = {ours.port: [], bare.port: []}
     rate: dict[int, list[float]] = {ours.port: [], bare.port: []}
     for server in (ours, bare):
-        await _post(server, body, 1000)
+        await post_reviews(server, body, min(each, 1000))
     for number in range(ROUNDS):
         _say(f"round {number + 1} of {ROUNDS} …")
         for server in (ours, bare) if number % 2 else (bare, ours):
             used, began = server.cpu_seconds(), time.perf_counter()
-            await _post(server, body, 4000)
-            cpu[server.port].append((server.cpu_seconds() - used) / 4000)
-            rate[server.port].append(4000 / (time.perf_counter() - began))
-    return median(cpu[ours.port]), median(cpu[bare.port]), median(rate[ours.port]), median(rate[bare.port])
+            await post_reviews(server, body, each)
+            cpu[server.port].append((server.cpu_seconds() - used) / each)
+            rate[server.port].append(each / (time.perf_counter() - began))
+    ratios = [mine / theirs for mine, theirs in zip(cpu[ours.port], cpu[bare.port], strict=True)]
+    return median(cpu[ours.port]), median(cpu[bare.port]), ratios, median(rate[ours.port]), median(rate[bare.port])
 
 
-async def _post(server: Server, body: bytes, count: int, callers: int = CALLERS) -> list[float]:
+async def post_reviews(server: Server, body: bytes, count: int, callers: int = CALLERS) -> list[float]:
     """Post so many reviews by keep-alive connections; returns the seconds of each."""
     context = ssl.create_default_context(cadata=server.authority.pem.decode())
     times: list[float] = []
@@ -254,20 +260,21 @@ def _servers(folder: Path) -> Iterator[tuple[Server, Server]]:
     try:
         assert bare.stdout is not None
         port = int(bare.stdout.readline())
-        yield Server(ours, eventually(lambda: _port(log), within_seconds=20), authority), Server(bare, port, authority)
+        yield Server(ours, eventually(lambda: port_in(log), within_seconds=20), authority), Server(bare, port, authority)
     finally:
         for process in (ours, bare):
             process.kill()
             process.wait(10)
 
 
-def _port(log: Path) -> int:
+def port_in(log: Path) -> int:
+    """Return the port that a webhook says it listens on; AssertionError until it does."""
     found = re.findall(r'"port": ?(\d+)', log.read_text())
     assert found, log.read_text()
     return int(found[-1])
 
 
-def _body() -> bytes:
+def review_body() -> bytes:
     """Return the review of an edit as the API server sends it, managed fields and all."""
     old: dict[str, Any] = virtual_model("chat")
     fields: dict[str, Any] = {

@@ -22,7 +22,7 @@ from aigateway_config.mirror import document_key
 from aigateway_operator.plan.mirroring import MirrorDocument, MirrorTarget
 from aigateway_operator.plan.planner import plan
 from aigateway_operator.plan.result import Plan
-from benchmarks.delivery import Spread
+from benchmarks.spread import Spread
 from hack.stores import RedisServer
 from tests.mirror.pair import KEY, Gateway, Operator, Pod, client, mirroring, reading
 
