@@ -59,6 +59,11 @@ class DualLog:
         """Boot id of this process, the first part of its records' `_id`; None without a spool."""
         return None if self._spool is None else self._spool.boot
 
+    @property
+    def keeps_operations(self) -> bool:
+        """Whether operation records go anywhere; False: to make one is in vain."""
+        return self._files is not None or (self._spool is not None and "mongodb" in self._settings.operation.sinks)
+
     def start(self) -> None:
         """Begin: threads, loguru's sinks, standard `logging`. A disk or server that is away is no error; it is said once."""
         settings = self._settings
@@ -203,6 +208,10 @@ class DualLog:
 
     def _keep(self, record: OperationRecord, waiter: Waiter | None) -> bool:
         """Hand a record to its sinks. True: the waiter will be answered (at once if it is kept nowhere)."""
+        if not self.keeps_operations:
+            if waiter is not None:
+                waiter.future.set_result(True)
+            return True
         try:
             values = document(record)
         except Exception as error:  # noqa: BLE001 - see `_system`

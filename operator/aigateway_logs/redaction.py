@@ -30,19 +30,23 @@ _KNOWN_SHAPES: Final = re.compile(
     r"\b(?:(?:sk|gsk|xai|pplx|r8|hf|ghp|gho|ghs|glpat)[-_][A-Za-z0-9_-]{8,}|AIza[A-Za-z0-9_-]{20,}|AKIA[A-Z0-9]{12,}"
     r"|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*)"
 )
-_HINTS: Final = (
+_WORDS: Final = (
     *("passw", "secret", "token", "key", "credential", "authorization", "bearer", "basic", "://"),
-    *(f"{prefix}{sign}" for prefix in ("sk", "xai", "pplx", "r8", "hf", "ghp", "gho", "ghs", "glpat") for sign in "-_"),
     *("aiza", "akia", "eyj"),
 )
-"""One of them is in every text (lower case) that a pattern changes: most texts hold none, and plain searches are quick."""
+_PREFIXES: Final = tuple(
+    f"{prefix}{sign}" for prefix in ("sk", "xai", "pplx", "r8", "hf", "ghp", "gho", "ghs", "glpat") for sign in "-_"
+)
+"""A word or a prefix is in every text (lower case) that a pattern changes: most hold none, and plain searches are quick."""
+_SHORT: Final = 64
+"""Longest text of which it is remembered whether it holds one."""
 _PRIVATE_KEY: Final = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
 
 
 def redact(text: str) -> str:
     """Return `text` with everything that looks like a secret replaced by `***`."""
     text = KNOWN.mask(text, MASK)
-    if not _suspicious(text.lower()):
+    if not (_suspicious_short(text) if len(text) <= _SHORT else _suspicious(text)):
         return text
     text = _PRIVATE_KEY.sub(MASK, text)
     text = _URI_USERINFO.sub(rf"\g<scheme>{MASK}@", text)
@@ -70,11 +74,13 @@ def _redact_field(name: str, value: Any, depth: int) -> Any:
     return redact(value if isinstance(value, str) else str(value))
 
 
-def _suspicious(lowered: str) -> bool:
-    found = False
-    for hint in _HINTS:  # a plain loop: a generator costs more than the searches
-        found = found or hint in lowered
-    return found
+def _suspicious(text: str) -> bool:
+    holds = text.lower().__contains__
+    return any(map(holds, _WORDS)) or ((holds("-") or holds("_")) and any(map(holds, _PREFIXES)))
+
+
+_suspicious_short = lru_cache(maxsize=2048)(_suspicious)
+"""Sources, components, users and names of objects come again and again."""
 
 
 @lru_cache(maxsize=2048)

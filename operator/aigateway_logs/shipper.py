@@ -157,8 +157,9 @@ class Shipper:
                 await self._rest(spool, _IDLE_SECONDS if self._stop_at is None else _LINGER_SECONDS)
 
     async def _round(self, spool: Spool, store: LogStore, mongodb: MongoSettings) -> bool:
-        """Ship up to two batches of each boot; whether there was any."""
-        batches = [pair for reader in spool.readers()[:_BOOTS_AT_ONCE] for pair in self._batches(reader, mongodb.batch_records)]
+        """Ship a batch of each boot; whether there was any."""
+        read = [(reader, self._batch(reader, mongodb.batch_records)) for reader in spool.readers()[:_BOOTS_AT_ONCE]]
+        batches = [(reader, batch) for reader, batch in read if batch is not None]
         async with asyncio.TaskGroup() as group:
             for _, batch in batches:
                 group.create_task(self._insert(store, mongodb, batch.boot, batch.records))
@@ -175,14 +176,12 @@ class Shipper:
         spool.tell_drops()
         return some
 
-    def _batches(self, reader: SpoolReader, most: int) -> list[tuple[SpoolReader, Batch]]:
-        """Return the next batch of a boot and the one behind it: one is encoded while the server works on the other."""
+    def _batch(self, reader: SpoolReader, most: int) -> Batch | None:
+        """Return the next batch of a boot. One at a time: two at once make a server with one writer slower, no other faster."""
         try:
-            first = reader.read(most)
-            second = None if first is None else reader.read_ahead(first, most)
+            return reader.read(most)
         except OSError:
-            return []  # the disk fails: the writer says so
-        return [(reader, batch) for batch in (first, second) if batch is not None]
+            return None  # the disk fails: the writer says so
 
     async def _insert(self, store: LogStore, mongodb: MongoSettings, boot: str, records: Sequence[tuple[int, bytes]]) -> None:
         streams: dict[LogType, list[Document]] = {}

@@ -8,8 +8,10 @@ import json
 import os
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,8 @@ from tests.webhooks import Authority, configured
 pytestmark = pytest.mark.apiserver
 
 CANARY = "sk-canary0123456789abcdefgh"
+FULL = "The disk takes no records for the log spool"
+WORKS_AGAIN = "The log spool works again"
 FLIP = '{"spec": {"current": "big"}}'
 
 
@@ -48,12 +52,20 @@ class Audited:
 
     def reviews(self) -> float:
         """How many reviews it has decided."""
+        return self.metrics("aigateway_admission_reviews_total")
+
+    def metrics(self, name: str) -> float:
+        """Sum of a metric over its labels."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.health_port}/metrics", timeout=5) as answer:
                 lines = answer.read().decode().splitlines()
         except OSError as error:
             raise AssertionError(f"no metrics: {error}\n{self.process.output()[-2000:]}") from None
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("aigateway_admission_reviews_total{"))
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"{name}{{"))
+
+    def told(self, text: str) -> int:
+        """How many lines on standard error say so."""
+        return self.process.output().count(text)
 
     def records(self) -> list[dict[str, Any]]:
         """Every operation record in MongoDB."""
@@ -73,6 +85,15 @@ def audited(
     plane: ControlPlane, world: World, kubeconfig: Path, mongo_server: MongoServer, tmp_path: Path
 ) -> Iterator[Audited]:
     """A running operator with its webhook in front of the test's namespace."""
+    with auditing(plane, world, kubeconfig, mongo_server, tmp_path, tmp_path) as made:
+        yield made
+
+
+@contextmanager
+def auditing(
+    plane: ControlPlane, world: World, kubeconfig: Path, mongo_server: MongoServer, tmp_path: Path, disk: Path
+) -> Iterator[Audited]:
+    """As `audited`, with log files and spool on `disk`."""
     authority = Authority()
     write_pair(tmp_path / "tls", authority)
     port, health_port = free_ports(2)
@@ -94,8 +115,8 @@ def audited(
         webhook_port=str(port),
         webhook_drain_seconds="0",
         log_level="DEBUG",
-        log_dir=str(tmp_path / "logs"),
-        log_spool_dir=str(tmp_path / "spool"),
+        log_dir=str(disk / "logs"),
+        log_spool_dir=str(disk / "spool"),
         log_mongodb_uri_file=str(uri_file),
         log_mongodb_database=database,
         log_mongodb_indexes="false",
@@ -165,6 +186,61 @@ def test_one_edit_is_followed_by_one_trace_from_admission_to_the_pods(world: Wor
     from_mongodb = json.loads(audited.audit("vmodel/chat", "-n", world.namespace, "-o", "json").stdout)
     assert [(one["trace"], one["outcome"]) for one in from_files] == [(one["trace"], one["outcome"]) for one in from_mongodb]
     assert_nowhere(audited, CANARY, "caller-key", "small-model-key", "big-model-key")
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB of its own."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip(f"a file system cannot be mounted here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_refuses_no_edit_and_costs_the_trail_nothing(
+    plane: ControlPlane, world: World, kubeconfig: Path, mongo_server: MongoServer, tmp_path: Path, tiny_disk: Path
+) -> None:
+    """Edits go through at once and each is recorded once; the failing disk is told once, and once that it works again."""
+    with auditing(plane, world, kubeconfig, mongo_server, tmp_path, tiny_disk) as audited:
+        furnish(world, 1)
+        hog = tiny_disk / "hog"
+        with pytest.raises(OSError, match="No space"):
+            hog.write_bytes(b"x" * 2 * 1024 * 1024)
+        names = [f"full-{number}" for number in range(12)]
+        slowest = max(edited(world, name) for name in names)
+        eventually(lambda: assert_told(audited, over=False), within_seconds=10)
+        assert slowest < 5, "the API server waits for 10 s at most"
+        hog.unlink()
+        eventually(lambda: assert_told(audited, over=True), within_seconds=15)
+        edited(world, "after")
+
+        def all_there() -> None:
+            found = [one["metadata"]["changes"] for one in audited.records() if one["operation"] == "admission"]
+            models = [str(change["new"]) for changes in found for change in changes if change["path"].endswith(".model")]
+            assert sorted(one for one in models if one.startswith(("full-", "after"))) == sorted([*names, "after"])
+
+        eventually(all_there, within_seconds=15)
+        assert audited.metrics("aigateway_log_dropped_total") == audited.metrics("aigateway_log_lost_total") == 0
+        assert audited.told(FULL) < len(names), "what is trimmed makes room for a moment, but it is not told for each record"
+
+
+def edited(world: World, model: str) -> float:
+    """Change a model's live backend; returns the seconds until the API server said that it is stored."""
+    patch = json.dumps({"spec": {"backends": [{"name": "small", "model": model}], "current": "small"}})
+    began = time.monotonic()
+    done = kubectl_as(world, "jane@example.com", "patch", "vmodel", "chat", "--type=merge", "-p", patch)
+    assert done.returncode == 0, done.stderr
+    return time.monotonic() - began
+
+
+def assert_told(audited: Audited, *, over: bool) -> None:
+    """For `eventually`: it was told that the disk is full, and, if it is `over`, as often that it works again."""
+    full, again = audited.told(FULL), audited.told(WORKS_AGAIN)
+    assert full, audited.process.output()[-2000:]
+    assert again == full or not over, audited.process.output()[-2000:]
 
 
 def assert_nowhere(audited: Audited, *secrets: str) -> None:

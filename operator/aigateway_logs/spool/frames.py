@@ -15,6 +15,8 @@ from typing import Final
 
 _MARKER: Final = b"\xa5LOG"
 _HEAD: Final = struct.Struct("<4sIIQ")
+HEAD_BYTES: Final = _HEAD.size
+"""What a frame adds to its payload."""
 _SEALED: Final = struct.Struct("<IQ")
 _FORMAT: Final = b"aigateway-spool 1 "
 LONGEST_PAYLOAD: Final = 1024 * 1024

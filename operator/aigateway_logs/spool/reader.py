@@ -79,21 +79,14 @@ class SpoolReader:
     def read(self, most: int) -> Batch | None:
         """Return up to `most` records behind the position; None when nothing is there now. Raises OSError."""
         while (segment := self._current()) is not None:
+            closed = segment.closed  # asked before reading: the writer may append and close it meanwhile
             batch = self._read_segment(segment, most)
             if batch.records:
                 return batch
-            if not segment.closed:
+            if not closed:
                 return None
             self._finish(segment)
         return None
-
-    def read_ahead(self, batch: Batch, most: int) -> Batch | None:
-        """Return what follows `batch` in the same segment, before that is acknowledged; None when it is the last of it."""
-        segment = self._current()
-        if segment is None or segment.path != batch.path:
-            return None
-        following = self._read_segment(segment, most, batch)
-        return following if following.records else None
 
     def acknowledge(self, batch: Batch) -> None:
         """Move behind `batch`; trims its segment if that was the end of it."""
@@ -134,14 +127,13 @@ class SpoolReader:
         else:
             self._finished.discard(segment.path)
 
-    def _read_segment(self, segment: Segment, most: int, after: Batch | None = None) -> Batch:
-        """Return what lies behind the position (or `after`): no records when the file is gone, cut, or holds no more."""
-        offset = self._offset if after is None else after.end
+    def _read_segment(self, segment: Segment, most: int) -> Batch:
+        """Return what lies behind the position: no records when the file is gone, cut, or holds no more."""
         data = self._bytes(segment)
-        start = offset - self._data_start or (header_length(data) if offset == 0 else 0)
+        start = self._offset - self._data_start or (header_length(data) if self._offset == 0 else 0)
         records: list[tuple[int, bytes]] = []
         losses: list[Loss] = []
-        expected, damaged, end = self._expected if after is None else after.expected, False, start
+        expected, damaged, end = self._expected, False, start
         for found in scan(data, start):
             if isinstance(found, Damage):
                 damaged = True
@@ -154,6 +146,8 @@ class SpoolReader:
             records.append((found.sequence, found.payload))
             if len(records) >= most:
                 break
+        if not records:
+            self._data = b""  # the file may grow: what was read of it, a header say, must not stand for all of it
         return Batch(self.boot, tuple(records), tuple(losses), segment.path, self._data_start + end, expected)
 
     def _bytes(self, segment: Segment) -> bytes:

@@ -23,7 +23,7 @@ from aigateway_logs.spool import folder as folders
 from aigateway_logs.spool.disk import Disk
 from aigateway_logs.spool.drops import Drops
 from aigateway_logs.spool.folder import Segment
-from aigateway_logs.spool.frames import frame, header
+from aigateway_logs.spool.frames import HEAD_BYTES, frame, header
 from aigateway_logs.spool.policy import share
 from aigateway_logs.spool.syncer import Job, Syncer
 from aigateway_logs.spool.waiting import Waiter, release
@@ -105,7 +105,7 @@ class SpoolWriter:
         `final` try. Records of `share` 1 are accepted until the bound.
         """
         with self._lock:
-            if self._closing.is_set() or self._fullness(len(payload)) > share(stream, level):
+            if self._closing.is_set() or self._fullness(len(payload) + HEAD_BYTES) > share(stream, level):
                 if final:
                     self.drops.count(stream, level)
                     self._wake.set()
@@ -157,7 +157,7 @@ class SpoolWriter:
             done = []
             while self._unwritten and self._unwritten[0].sequence <= sequence:
                 done.append(self._unwritten.popleft())
-            self._memory_bytes -= sum(len(kept.payload) for kept in done)
+            self._memory_bytes -= sum(len(kept.data) for kept in done)
         release([kept.waiter for kept in done if kept.waiter is not None], True)
 
     def close(self, within_seconds: float) -> None:
@@ -358,7 +358,7 @@ class SpoolWriter:
             while self._unsynced and self._unsynced[0].sequence <= sequence:
                 done.append(self._unsynced.popleft())
             self._durable = max(self._durable, sequence)
-            self._memory_bytes -= sum(len(kept.payload) for kept in done)
+            self._memory_bytes -= sum(len(kept.data) for kept in done)
             self._unsynced_since = time.monotonic() if self._unsynced else None
             doubted, self._sync_doubtful = self._sync_doubtful, False
         if doubted:
@@ -375,7 +375,7 @@ class SpoolWriter:
 
     def _accept(self, payload: bytes, waiter: Waiter | None) -> None:
         self._queue.append((payload, waiter))
-        self._memory_bytes += len(payload)
+        self._memory_bytes += len(payload) + HEAD_BYTES
 
     def _fullness(self, size: int) -> float:
         on_disk = self._disk_bytes + self.foreign_bytes + self._memory_bytes + size
