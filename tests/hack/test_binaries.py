@@ -117,6 +117,8 @@ def test_versions_that_are_asked_for_are_understood() -> None:
         ("etcd", (4, 0, 0), False), ("helm", (3, 14, 0), True), ("helm", (4, 0, 1), False),
         ("redis-server", (5, 0, 14), False), ("redis-server", (8, 0, 0), True), ("mongowire", (1, 24, 1), False),
         ("promtool", (2, 39, 1), False), ("promtool", (3, 5, 0), True), ("argolua", (1, 1, 1), False),
+        ("kubeconform", (0, 5, 0), False), ("kubeconform", (0, 6, 7), True), ("kube-score", (1, 19, 0), False),
+        ("kube-score", (1, 20, 0), True),
     ],
 )  # fmt: skip
 def test_which_versions_fit(name: str, version: tools.Version, fits: bool) -> None:

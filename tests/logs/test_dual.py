@@ -178,6 +178,9 @@ async def test_a_full_spool_disk_does_not_stop_shipping(tmp_path: Path, mongo_se
     assert not all(answers)
     assert time.monotonic() - started < 1.0
     await eventually_async(lambda: shipped(logs, 30), within_seconds=10)
+    refused = switch.hits
+    await eventually_async(lambda: hit(switch, more_than=refused + 2), within_seconds=10)
+    assert "works again" not in stream.getvalue(), "that nothing waits is no sign of a disk that works"
     switch.heal()
     await eventually_async(lambda: says(stream, "works again"), within_seconds=10)
     assert await logs.operation(OperationRecord("render", "30"))
@@ -203,7 +206,7 @@ async def test_what_a_read_only_disk_kept_is_removed_once_it_can_be(
     await eventually_async(lambda: hit(switch), within_seconds=5)
     await segments_between(tmp_path, 2, 40)
     switch.heal()
-    await eventually_async(lambda: segments_between(tmp_path, 0, 1), within_seconds=5)
+    await eventually_async(lambda: segments_between(tmp_path, 0, 1), within_seconds=15)  # it looks again every 5 s
     await logs.stop(10)
     assert await database.operation_logs.count_documents({}) == 40
 
@@ -350,6 +353,6 @@ async def segments_between(folder: Path, fewest: int, most: int) -> None:
     assert fewest <= len(there) <= most, there
 
 
-async def hit(switch: Switch) -> None:
+async def hit(switch: Switch, more_than: int = 0) -> None:
     """For `eventually`."""
-    assert switch.hits > 0, "nothing was tried to be removed"
+    assert switch.hits > more_than, "nothing was tried"

@@ -15,11 +15,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
 from aigateway_logs.settings import SpoolSettings
 from aigateway_logs.spool import folder as folders
+from aigateway_logs.spool.backlog import Backlog, Frame
 from aigateway_logs.spool.disk import Disk
 from aigateway_logs.spool.drops import Drops
 from aigateway_logs.spool.folder import Segment
@@ -31,26 +31,6 @@ from aigateway_logs.spool.waiting import Waiter, release
 _CHUNK_BYTES: Final = 256 * 1024
 _RETRY_SECONDS: Final = (0.05, 0.2, 0.5, 1.0)
 _STALLED_SECONDS: Final = 1.0
-
-
-@dataclass(slots=True)
-class Frame:
-    """A numbered record that is not durable yet."""
-
-    sequence: int
-    data: bytes
-    payload: bytes
-    waiter: Waiter | None
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """Sizes now: bytes on disk, bytes in memory; `sequence` is the last number given, `durable` the last one synced."""
-
-    disk_bytes: int
-    memory_bytes: int
-    sequence: int
-    durable: int
 
 
 class SpoolWriter:
@@ -191,7 +171,8 @@ class SpoolWriter:
             try:
                 if self._must_abandon:
                     self._abandon()
-                self._write()
+                if not self._write() and self._failures:
+                    self._probe()
             except OSError as error:
                 self._failed(error)
             else:
@@ -227,7 +208,9 @@ class SpoolWriter:
                 return False
         return True
 
-    def _write(self) -> None:
+    def _write(self) -> bool:
+        """Write what waits; whether there was any."""
+        wrote = False
         while (first := self._first_unwritten()) is not None:
             handle = self._open(first) if self._handle is None else self._handle
             segment = self._segments[-1]
@@ -243,6 +226,20 @@ class SpoolWriter:
             else:
                 self._syncer.submit(self._job())
             self._written()
+            wrote = True
+        return wrote
+
+    def _probe(self) -> None:
+        """Begin a segment although nothing waits: raises OSError as long as the disk fails.
+
+        What it would not take is shipped from memory, so an empty queue says nothing of the disk; and to say that it works
+        is a record itself, which a full disk would refuse, and so on for ever.
+        """
+        if self._handle is not None:
+            self._segments[-1].closed = True
+            self._syncer.submit(self._job(close=True))
+            self._handle = None
+        self._open(self._sequence + 1)
 
     def _first_unwritten(self) -> int | None:
         with self._lock:
