@@ -40,8 +40,9 @@ ALL: Final = tuple(TOOLS)
 """Names of everything there is to have."""
 
 ASSETS_VARIABLE: Final = "KUBEBUILDER_ASSETS"
-GROUPS: Final = ("argolua", "etcd", "mongowire", "helm", "kubernetes")
+GROUPS: Final = ("argolua", "kubeconform", "etcd", "kubescore", "mongowire", "helm", "kubernetes")
 """Builds run one after the other in this order, the longest last."""
+_BUILT_ONLY: Final = ("argolua", "kubeconform", "kubescore", "mongowire")
 
 
 class MissingBinaries(RuntimeError):
@@ -202,14 +203,14 @@ def _explain(missing: Sequence[str], search: _Search) -> str:
         lines += [f"    - {reason}" for reason in search.tried.get(name, [])]
     go = f"{LOWEST_GO[0]}.{LOWEST_GO[1]}"
     others = [name for name in missing if name not in GET]
-    ours = " and ".join(name for name in others if name in ("argolua", "mongowire"))
+    ours = ", ".join(name for name in others if TOOLS[name].group in _BUILT_ONLY)
     if others:
         lines += [
             f"Any one of these will do for {', '.join(others)}; then run `python -m hack binaries`:",
             f"  1. Go {go} or newer in PATH, with its modules in reach (builds them, about 10 minutes, once);",
             (
                 f"  2. the official downloads in reach: {', '.join(f'https://{host}' for host in HOSTS)}"
-                f"{f' (nobody publishes {ours}: it needs Go)' if ours else ''};"
+                f"{f' (not of {ours}, which Go has to build)' if ours else ''};"
             ),
             (
                 f"  3. {ASSETS_VARIABLE}=<folder> with them in it, as `setup-envtest use -p path {search.kubernetes}` gives"

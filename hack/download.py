@@ -77,7 +77,7 @@ class Downloads:
             return kubernetes.exact or self._text(f"https://dl.k8s.io/release/stable-{kubernetes}.txt").strip().lstrip("v")
         if tool.name in (pinned := {"etcd": ETCD, "helm": HELM, "promtool": PROMETHEUS}):
             return pinned[tool.name]
-        raise DownloadError("nobody publishes it as a download")
+        raise DownloadError("it is only built, from its Go modules")
 
     def _fetch(self, name: str, version: str, file: _File, expected: str, step: Step) -> Path:
         parts = cache.cache_root() / "downloads"

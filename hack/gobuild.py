@@ -20,15 +20,32 @@ from typing import Final
 from hack import cache
 from hack.process import REAPER
 from hack.progress import Progress
-from hack.tools import ARGOLUA, ETCD, HELM, KIND, KUBERNETES, MONGOWIRE, Tool, ask_version, parse_version, version_text
+from hack.tools import (
+    ARGOLUA,
+    ETCD,
+    HELM,
+    KIND,
+    KUBE_SCORE,
+    KUBECONFORM,
+    KUBERNETES,
+    MONGOWIRE,
+    Tool,
+    ask_version,
+    parse_version,
+    version_text,
+)  # fmt: skip
 
 LOWEST_GO: Final = (1, 26)
 SERVERS: Final = Path(__file__).resolve().parent / "servers"
 
-_VERSIONS = {"kubernetes": KUBERNETES, "etcd": ETCD, "helm": HELM, "kind": KIND, "mongowire": MONGOWIRE, "argolua": ARGOLUA}
+_VERSIONS = {
+    "kubernetes": KUBERNETES, "etcd": ETCD, "helm": HELM, "kind": KIND, "mongowire": MONGOWIRE, "argolua": ARGOLUA,
+    "kubeconform": KUBECONFORM, "kubescore": KUBE_SCORE,
+}  # fmt: skip
 _USUALLY = {
     "kubernetes": "4 to 9 minutes on 2 cores, once", "etcd": "half a minute", "mongowire": "a minute",
     "helm": "1 to 2 minutes", "argolua": "10 s", "kind": "half a minute",
+    "kubeconform": "half a minute", "kubescore": "a minute",
 }  # fmt: skip
 _FIRST_GO_THAT_FETCHES_TOOLCHAINS = (1, 21)
 
@@ -106,6 +123,8 @@ def _link_flags(group: str) -> str:
                 flags += ["-X", f"{package}.git{name}={value}"]
     if group == "helm":
         flags += ["-X", f"helm.sh/helm/v3/internal/version.version=v{HELM}"]
+    if group in ("kubeconform", "kubescore"):
+        flags += ["-X", f"main.version=v{_VERSIONS[group]}"]
     return " ".join(flags)
 
 

@@ -27,6 +27,8 @@ MONGOWIRE: Final = "1.24.2"
 REDIS: Final = "7"
 ARGOLUA: Final = "1.1.2"
 PROMETHEUS: Final = "3.5.0"
+KUBECONFORM: Final = "0.8.0"
+KUBE_SCORE: Final = "1.20.0"
 KUBERNETES_VARIABLE: Final = "AIGATEWAY_KUBERNETES_VERSION"
 
 _ASK_TIMEOUT_SECONDS = 15
@@ -77,6 +79,8 @@ TOOLS: Final[Mapping[str, Tool]] = {
         Tool("mongowire", ("-version",), "a MongoDB wire server", "mongowire", "."),
         Tool("helm", ("version", "--short"), "charts", "helm", "helm.sh/helm/v3/cmd/helm"),
         Tool("argolua", ("-version",), "Argo CD's Lua interpreter", "argolua", "."),
+        Tool("kubeconform", ("-v",), "schemas of manifests", "kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform"),
+        Tool("kube-score", ("version",), "advice on manifests", "kubescore", "github.com/zegl/kube-score/cmd/kube-score"),
         Tool("promtool", ("--version",), "tests of alerts"),
         Tool("redis-server", ("--version",), "Redis"),
     )
@@ -154,13 +158,16 @@ def _rules(kubernetes: Kubernetes) -> dict[str, tuple[Callable[[Version], bool],
         "redis-server": (lambda version: version[0] >= 6, "6 or newer"),
         "argolua": (lambda version: version_text(version) == ARGOLUA, ARGOLUA),
         "promtool": (lambda version: version[:2] >= (2, 40), "2.40 or newer"),
+        "kubeconform": (lambda version: (0, 6) <= version[:2] < (1, 0), "0.6 or newer, below 1"),
+        # Each release has other checks, and waivers are held to what is found.
+        "kube-score": (lambda version: version_text(version) == KUBE_SCORE, KUBE_SCORE),
     }
 
 
 def pinned_version(name: str, kubernetes: Kubernetes) -> str | None:
     """The version that is fetched when none is found; None when that is the newest patch of a minor."""
     pinned = {"etcd": ETCD, "helm": HELM, "mongowire": MONGOWIRE, "redis-server": REDIS}
-    pinned |= {"argolua": ARGOLUA, "promtool": PROMETHEUS}
+    pinned |= {"argolua": ARGOLUA, "promtool": PROMETHEUS, "kubeconform": KUBECONFORM, "kube-score": KUBE_SCORE}
     return pinned.get(name, kubernetes.exact)
 
 

@@ -126,6 +126,19 @@ def test_which_versions_fit(name: str, version: tools.Version, fits: bool) -> No
     assert (misfit(TOOLS[name], version, PINNED) is None) is fits
 
 
+@pytest.mark.parametrize(
+    ("group", "module", "version"),
+    [
+        ("helm", "helm.sh/helm/v3", tools.HELM),
+        ("kubeconform", "github.com/yannh/kubeconform", tools.KUBECONFORM),
+        ("kubescore", "github.com/zegl/kube-score", tools.KUBE_SCORE),
+    ],
+)
+def test_what_is_told_its_version_by_the_linker_is_of_that_version(group: str, module: str, version: str) -> None:
+    """These would say whatever they are told, so asking them proves nothing."""
+    assert f"require {module} v{version}\n" in (gobuild.SERVERS / group / "go.mod").read_text()
+
+
 def test_a_program_that_fails_or_hangs_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of the right name that cannot say what it is is no binary, and does not hold anybody up."""
     assert ask_version(TOOLS["helm"], program(tmp_path, "helm", "v3.19.4", code=1)) == "does not say its version (exit code 1)"
