@@ -1,8 +1,8 @@
 """The coalescing queue: marks of gateways in, keys that are due out.
 
-A key that has been quiet is due at once; while marks keep coming it waits for a quiet time, at the latest for a maximum
-delay after its first mark. A mark during a round causes one more round. Failures back off per key; a mark does not shorten
-that. Knows time only through the clock it is given.
+A key that has been quiet is due at once; while marks keep coming it waits for a quiet time, longer in a burst, at the latest
+for a maximum delay after its first mark. A mark during a round causes one more round. Failures back off per key; a mark does
+not shorten that. Knows time only through the clock it is given.
 """
 
 from __future__ import annotations
@@ -17,8 +17,15 @@ from aigateway_operator.waiting import wait
 
 QUIET_SECONDS: Final = 0.025
 """How long marks must pause before a round starts. A kubectl apply of several objects sends one every 10 to 20 ms."""
+BURST_QUIET_SECONDS: Final = 0.05
+"""The same in a burst: pauses of 25 ms come by themselves in thousands of creates, and each cost a write of every shard."""
+BURST_INTERVAL_SECONDS: Final = 0.008
+"""Marks that come closer than this on average are a burst; commands of people, and what an edit causes itself, come slower."""
 MAX_DELAY_SECONDS: Final = 1.0
 """A round starts at the latest this long after the first mark: what a burst costs one of its objects."""
+_LONGEST_INTERVAL_SECONDS: Final = 0.25
+_INTERVAL_WEIGHT: Final = 0.1
+"""Of the newest interval in their average: some thirty marks tell a burst from an edit that causes several."""
 FIRST_BACKOFF_SECONDS: Final = 0.1
 MAX_BACKOFF_SECONDS: Final = 30.0
 
@@ -41,6 +48,7 @@ class CoalescingQueue(Generic[K]):
         self._pending: dict[K, _Pending] = {}
         self._taken: set[K] = set()
         self._last_mark: dict[K, float] = {}
+        self._interval: dict[K, float] = {}
         self._failures: dict[K, int] = {}
         self._hold: dict[K, float] = {}
         self._later: dict[K, float] = {}
@@ -56,6 +64,9 @@ class CoalescingQueue(Generic[K]):
             self._pending[key] = _Pending(now, last, self._hold.get(key, float("-inf")))
         else:
             pending.last = now
+        since = min(now - self._last_mark.get(key, float("-inf")), _LONGEST_INTERVAL_SECONDS)
+        average = self._interval.get(key, _LONGEST_INTERVAL_SECONDS)
+        self._interval[key] = average + _INTERVAL_WEIGHT * (since - average)
         self._last_mark[key] = now
         self._changed.set()
 
@@ -99,7 +110,7 @@ class CoalescingQueue(Generic[K]):
 
     def forget(self, key: K) -> None:
         """Drop what is remembered of a key that will not come back."""
-        for memory in (self._pending, self._last_mark, self._failures, self._hold, self._later):
+        for memory in (self._pending, self._last_mark, self._interval, self._failures, self._hold, self._later):
             memory.pop(key, None)
 
     @property
@@ -117,7 +128,9 @@ class CoalescingQueue(Generic[K]):
         best: K | None = None
         best_due = float("inf")
         for key, pending in self._pending.items():
-            due = max(pending.hold_until, min(pending.last + QUIET_SECONDS, pending.first + MAX_DELAY_SECONDS))
+            burst = self._interval[key] < BURST_INTERVAL_SECONDS
+            quiet = BURST_QUIET_SECONDS if burst else QUIET_SECONDS
+            due = max(pending.hold_until, min(pending.last + quiet, pending.first + MAX_DELAY_SECONDS))
             if key not in self._taken and due < best_due:
                 best, best_due = key, due
         for key, due in self._later.items():

@@ -28,7 +28,8 @@ from aigateway_operator.reconcile.ports import Announcer, Cluster, JsonObject, L
 from aigateway_operator.reconcile.store import Store, parse_stored
 from aigateway_operator.waiting import wait
 
-MAX_IN_FLIGHT: Final = 8
+MAX_IN_FLIGHT: Final = 4
+"""More take the API server's time from documents (docs/decisions.md, "Bursts")."""
 GATEWAY_INTERVAL_SECONDS: Final = 1.0
 """Least time between two status writes of one GatewayConfig: its counts move with every model of a burst.
 
