@@ -12,6 +12,7 @@ import gc
 import json
 import multiprocessing
 import os
+import signal
 import statistics
 import sys
 import time
@@ -22,7 +23,7 @@ from functools import partial
 from ipaddress import ip_network
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from aiohttp import web
 from loguru import logger
@@ -76,8 +77,8 @@ async def _measure(gateways: int, seconds: float) -> dict[str, Any]:
     context = RuleContext("", allow_addresses=(ip_network("127.0.0.0/8"),))
     load = f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
     figures: dict[str, Any] = {"gateways x stores": f"{gateways} x 3", "load average before (figures grow with it)": load}
-    with RedisServer.start() as redis, MongoServer.start() as mongo, _Qdrant() as qdrant:
-        ports: dict[StoreName, int] = {"redis": redis.port, "mongodb": mongo.port, "qdrant": qdrant}
+    with RedisServer.start() as redis, MongoServer.start() as mongo, Qdrant() as qdrant:
+        ports: dict[StoreName, int] = {"redis": redis.port, "mongodb": mongo.port, "qdrant": qdrant.port}
         for label, host in (("by address", HOST), ("by name", "localhost")):
             figures |= await _idle(context, gateways, seconds, ports, host, label)
     figures |= await _blackholed(context, gateways)
@@ -194,15 +195,29 @@ async def _silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     writer.close()
 
 
-class _Qdrant:
-    """The stand-in in a process of its own, so that its CPU is not ours."""
+class Qdrant:
+    """The stand-in in a process of its own, so that its CPU is not ours. `port` is where it listens on 127.0.0.1."""
 
-    def __enter__(self) -> int:
+    port = 0
+
+    def __enter__(self) -> Self:
         here, there = multiprocessing.get_context("spawn").Pipe()
         self._process = multiprocessing.get_context("spawn").Process(target=_serve_qdrant, args=(there,), daemon=True)
         self._process.start()
-        port: int = here.recv()
-        return port
+        self.port = here.recv()
+        return self
+
+    def pause(self) -> None:
+        """SIGSTOP: it accepts connections and answers nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT after `pause`."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process.pid is not None:
+            os.kill(self._process.pid, number)
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()

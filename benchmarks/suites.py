@@ -8,6 +8,7 @@ from typing import Final
 from benchmarks import (
     admission,
     audit,
+    blackhole,
     bursts,
     churn,
     crowd,
@@ -44,6 +45,7 @@ SUITES: Final = (
 OWN: Final[Mapping[str, Callable[[list[str]], int]]] = {
     "admission": admission.main,
     "audit": audit.main,
+    "blackhole": blackhole.main,
     "crowd": crowd.main,
     "delivery": edits.main,
     "gateway": gateway.main,

@@ -63,7 +63,7 @@ def test_one_install_gives_a_working_system_that_follows_its_values(
     eventually(lambda: assert_says(cluster, one, stub, "up-small"), within_seconds=20)
     assert stub.requests[-1].headers["Authorization"] == "Bearer sk-1"
     world.wait_condition("GatewayConfig", "main", "Propagated", "True", within_seconds=20)
-    assert world.get("GatewayConfig", "main")["status"]["pods"] == "2/2"
+    eventually(lambda: assert_pods(world, "2/2"), within_seconds=20)  # one may turn ready before the other
     pods = gateway_pods(cluster, one)
 
     chat = values["gateway"]["models"]["chat"]
@@ -107,3 +107,8 @@ def assert_no_pods(cluster: Cluster, one: Release) -> None:
 def gateway_pods(cluster: Cluster, one: Release) -> set[str]:
     """Return the names of a release's gateway pods."""
     return {name for name in cluster.node.of_namespace(one.namespace) if "-gateway-" in name and "-apply-" not in name}
+
+
+def assert_pods(world: World, pods: str) -> None:
+    """For `eventually`: so many of so many run what was written, says the gateway."""
+    assert world.get("GatewayConfig", "main")["status"]["pods"] == pods
