@@ -1,7 +1,7 @@
 """The garbage collector, told once what will never be garbage: modules and classes, two thirds of all objects of a process.
 
 A full collection walks every object that is tracked: 60 ms with what is imported alone, in which no review is answered and no
-lease renewed. Frozen, these are walked never again. A leaf, called by the composition roots `main` and `webhook` when they have
+lease renewed. Frozen, these are walked never again. A leaf, called by `serving` and `webhook` when their parts have
 started.
 Source: CPython `gc.freeze`; measured: see docs/decisions.md.
 """

@@ -1,24 +1,22 @@
 """Composition root of the controller: reads settings, joins adapters to ports, starts and stops everything in order.
 
-Nothing here decides anything about resources. Called by `cli.run`, and by tests that run an operator in their own loop.
+Nothing here decides anything about resources, nor how long the process lives. Called by `serving`, and by tests that run an
+operator in their own loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
-import signal
 import socket
-import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from random import Random
-from typing import Any, Final
+from typing import Final
 
 from loguru import logger
 from prometheus_client import CollectorRegistry
@@ -27,7 +25,6 @@ from aigateway_logs import DualLog
 from aigateway_operator import __version__, measures
 from aigateway_operator.admission.certificate_keeper import CertificateKeeper
 from aigateway_operator.admission.certificate_plan import CertificateSettings
-from aigateway_operator.collecting import freeze_what_is_there
 from aigateway_operator.datastores.checking import make_checker
 from aigateway_operator.datastores.connecting import Connector
 from aigateway_operator.datastores.prober import HealthProber
@@ -38,13 +35,12 @@ from aigateway_operator.kube.client import KubeClient
 from aigateway_operator.kube.events import EventPoster
 from aigateway_operator.kube.lease import LeaderElection
 from aigateway_operator.kube.lease_thread import LeaderThread
-from aigateway_operator.kube.namespaces import SelectedNamespaces
 from aigateway_operator.kube.owned import OwnedWatch
 from aigateway_operator.kube.owner import Owner
 from aigateway_operator.kube.pods import PodWatch
 from aigateway_operator.kube.resources import PODS
 from aigateway_operator.kube.secrets import SecretWatch
-from aigateway_operator.logs import follow_uri, logging_to
+from aigateway_operator.logs import follow_uri
 from aigateway_operator.metrics.controller import ControllerMetrics, Sources
 from aigateway_operator.metrics.process import process_metrics
 from aigateway_operator.reconcile.controller import Controller, Ports
@@ -60,10 +56,6 @@ RESTART_SOURCE_SECONDS: Final = 30.0
 """How long the watch may owe changes before kopf's thread is restarted; liveness gives up only at twice that."""
 SUPERVISE_SECONDS: Final = 1.0
 STOP_SECONDS: Final = 10.0
-SWITCH_SECONDS: Final = 0.0005
-"""How long a thread that computes may keep another one waiting for the interpreter. kopf's thread goes on working on an event
-after it has handed it over, and whatever lets go of the interpreter in a round, such as hashing a document, would wait for that
-as long as Python's 5 ms: a plan of 1.2 ms of processor time took 6 ms."""
 ELECTION: Final = "election"
 
 
@@ -339,69 +331,3 @@ async def _stop(operator: Operator) -> None:
                 await adapter.stop()
     except TimeoutError:
         logger.warning("Stopping took longer than {:.0f} s", STOP_SECONDS)
-
-
-async def serve(settings: Settings, logs: DualLog | None = None) -> int:
-    """Run until SIGTERM or SIGINT; return the exit code. A part that breaks down ends the process with 1."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    if not settings.namespace_selector:
-        return await _serve_in(settings, logs, stop, None)
-    return await _serve_selected(settings, logs, stop)
-
-
-async def _serve_selected(settings: Settings, logs: DualLog | None, stop: asyncio.Event) -> int:
-    """Serve in the namespaces that the selector selects, anew whenever these change: seconds, and no write."""
-    agent = f"aigateway-operator/{__version__} (namespaces)"
-    async with KubeClient.connect(settings.kubeconfig, settings.context, user_agent=agent) as client:
-        selected = SelectedNamespaces(client, settings.namespace_selector)
-        try:
-            await _unless(stop, selected.start())
-            code = 0
-            while not stop.is_set() and code == 0:
-                names = selected.names
-                logger.bind(selector=settings.namespace_selector).info("Working in namespaces {}", ", ".join(names))
-                chosen = settings.model_copy(update={"namespaces": names})
-                code = await _serve_in(chosen, logs, stop, selected.changed_from(names))
-            return code
-        finally:
-            await selected.stop()
-
-
-async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
-    """Await `work`, at the longest until `stop`."""
-    tasks = [asyncio.create_task(work), asyncio.create_task(stop.wait())]
-    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _serve_in(
-    settings: Settings, logs: DualLog | None, stop: asyncio.Event, changed: Coroutine[Any, Any, None] | None
-) -> int:
-    """Run one controller until `stop`, or until `changed` returns; return 1 if a part of it broke down."""
-    async with running(settings, logs) as operator:
-        freeze_what_is_there()
-        logger.bind(pid=os.getpid(), health_port=operator.health_port).info("Operator {} started", __version__)
-        waiters = [asyncio.create_task(work) for work in (stop.wait(), changed) if work is not None]
-        done, _ = await asyncio.wait([*waiters, *operator.tasks], return_when=asyncio.FIRST_COMPLETED)
-        for waiter in waiters:
-            waiter.cancel()
-        broken = [task for task in done if task not in waiters]
-        for task in broken:
-            logger.opt(exception=task.exception()).error("{} ended although it never should", task.get_name())
-        logger.info("Operator stopping")
-    return 1 if broken else 0
-
-
-def run_operator(settings: Settings) -> int:
-    """Configure logging, print the settings and run. The body of `aigateway run`."""
-    with logging_to(settings) as logs:
-        logger.bind(**settings.model_dump(mode="json")).info("Settings")
-        if settings.allow_addresses:
-            logger.warning("Addresses that rules refuse are allowed: {}", ", ".join(map(str, settings.allow_addresses)))
-        sys.setswitchinterval(SWITCH_SECONDS)
-        return asyncio.run(serve(settings, logs))

@@ -14,7 +14,7 @@ from tests.docs.pages import ROOT, blocks
 PAGE = ROOT / "docs" / "architecture.md"
 OPERATOR = ROOT / "operator" / "aigateway_operator"
 PACKAGES = ("aigateway_operator", "aigateway_config", "aigateway_gateway", "aigateway_logs")
-ENTRIES = {"main", "webhook", "handlers"}
+ENTRIES = {"serving", "main", "webhook", "handlers"}
 """Modules that are rooms of their own; all others are folders."""
 
 Arrow = tuple[str, str]

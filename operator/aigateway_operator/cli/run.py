@@ -34,7 +34,7 @@ def register(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the operator. Raises SettingsError naming every setting that is wrong."""
     settings = parse_settings({name: getattr(args, name) for name in FLAGS if getattr(args, name) is not None})
-    from aigateway_operator.main import run_operator  # brings kopf; wrong settings are told before
+    from aigateway_operator.serving import run_operator  # brings kopf; wrong settings are told before
 
     return run_operator(settings)
 

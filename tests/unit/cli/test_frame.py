@@ -91,7 +91,7 @@ def test_flags_of_run_reach_the_settings_above_the_environment(monkeypatch: pyte
         seen.append(settings)
         return 7
 
-    monkeypatch.setattr("aigateway_operator.main.run_operator", run_operator)
+    monkeypatch.setattr("aigateway_operator.serving.run_operator", run_operator)
     monkeypatch.setenv("AIGATEWAY_LEASE_NAME", "from-environment")
     monkeypatch.setenv("AIGATEWAY_IDENTITY", "me")
     flags = ["--lease-name", "from-flag", "--no-leader-election", "--health-port", "0", "--namespaces", "a,b"]
