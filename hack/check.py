@@ -2,7 +2,9 @@
 
 A small graph of steps: those that need nothing of each other run side by side, two at a time, since a first run builds
 servers for about ten minutes while linting, types and unit tests need none of them. Every step is named with its time,
-every failure is shown, and the end repeats pytest's own closing lines. Standard library only: it runs before anything
+every failure is shown, and the end repeats the names of failed tests and pytest's own closing lines. At most three tests that
+failed beside others are run again, alone: one that passes then does not fail the run and is named at its end, since it tells
+of a race to be mended (docs/decisions.md, "Tests that fail once"). Standard library only: it runs before anything
 is installed. It must not know how environments (hack/venv.py) or servers (hack/binaries.py) are made.
 """
 
@@ -19,7 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Final, Literal
 
@@ -34,13 +36,18 @@ WORKERS: Final = os.environ.get("AIGATEWAY_TEST_WORKERS", "2")
 """pytest-xdist workers: for tests with servers each has a control plane of its own (about 600 MB)."""
 SIDE_BY_SIDE: Final = 2
 """Steps at a time, one a core; the one that fetches servers comes on top, or it would hold up all others."""
+MAX_AGAIN: Final = 3
+"""More failed tests than these are no accident of a busy machine, and are not run again."""
 
 Outcome = Literal["passed", "failed", "skipped"]
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One command. `after` names the steps that must have passed; `limit_seconds` ends one that hangs."""
+    """One command. `after` names the steps that must have passed; `limit_seconds` ends one that hangs.
+
+    again: the command that runs only the tests that failed, one after the other; () for a step that gets no second look.
+    """
 
     name: str
     command: tuple[str, ...]
@@ -49,15 +56,20 @@ class Step:
     limit_seconds: float = 600
     live: bool = False  # lines are shown as they come
     env: dict[str, str] = field(default_factory=dict)
+    again: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a step ended; `detail` is why when it did not pass, else pytest's closing line or ''."""
+    """How a step ended; `detail` is why when it did not pass, else pytest's closing line or ''.
+
+    failures: the lines with which pytest names tests that failed, also of a step that passed because they passed alone.
+    """
 
     outcome: Outcome
     seconds: float
     detail: str = ""
+    failures: tuple[str, ...] = ()
 
 
 def whole_run() -> list[Step]:
@@ -130,7 +142,9 @@ def _pytest(
     """A pytest run whose coverage data goes to a file of its own: a second run would overwrite the first one's."""
     command = (str(VENV_BIN / "python"), "-m", "pytest", "--cov", "--cov-report=", "--no-header", *arguments)
     env = {"COVERAGE_FILE": str(LOGS / f"coverage.{data}"), "PY_COLORS": "0", "TEST_RIGHTS_FOLDER": str(RIGHTS)}
-    return Step(name, command, after, once_ended, limit_seconds, live, env)
+    kept = ("-o", f"cache_dir={LOGS / 'failed'}-{data}")
+    again = (*command, *kept, "--last-failed", "--last-failed-no-failures", "none", "--cov-append", "-n", "0")
+    return Step(name, (*command, *kept), after, once_ended, limit_seconds, live, env, again)
 
 
 class Run:
@@ -191,12 +205,24 @@ class Run:
             self._changed.notify_all()
 
     def _run(self, step: Step) -> Result:
+        result = self._run_command(step, step.command, log_of(step))
+        if result.outcome != "failed" or not step.again or not 0 < len(result.failures) <= MAX_AGAIN:
+            return result
+        say(f"{step.name}: {len(result.failures)} failed; running what failed again, alone")
+        second = self._run_command(step, step.again, log_of(step).with_suffix(".again.log"))
+        return replace(
+            result,
+            outcome=second.outcome,
+            seconds=result.seconds + second.seconds,
+            detail=f"{result.detail.strip('= ')}; again, alone: {second.detail.strip('= ')}",
+        )
+
+    def _run_command(self, step: Step, command: tuple[str, ...], log: Path) -> Result:
         say(f"{step.name} …")
         started = time.monotonic()
-        log = log_of(step)
         with log.open("w", encoding="utf-8") as output:
             process = subprocess.Popen(
-                step.command,
+                command,
                 cwd=ROOT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **step.env},
                 stdin=subprocess.DEVNULL,
@@ -218,7 +244,7 @@ class Run:
 
             timer = threading.Timer(step.limit_seconds, give_up)
             timer.start()
-            closing = _copy(process, output, (lambda line: say(f"{step.name} | {line}")) if step.live else None)
+            closing, failures = _copy(process, output, (lambda line: say(f"{step.name} | {line}")) if step.live else None)
             code = process.wait()
             timer.cancel()
             with self._changed:
@@ -227,7 +253,7 @@ class Run:
         if timed_out.is_set():
             return Result("failed", seconds, f"was not done after {step.limit_seconds:.0f} s and was ended")
         if code:
-            return Result("failed", seconds, closing or f"exit code {code}")
+            return Result("failed", seconds, closing or f"exit code {code}", failures)
         return Result("passed", seconds, closing)
 
     def _end_all(self) -> None:
@@ -237,9 +263,10 @@ class Run:
                 end(process)
 
 
-def _copy(process: subprocess.Popen[str], output: IO[str], show: Callable[[str], None] | None) -> str:
-    """Copy a process's lines to its log, and to `show`; return pytest's closing line, '' if there was none."""
+def _copy(process: subprocess.Popen[str], output: IO[str], show: Callable[[str], None] | None) -> tuple[str, tuple[str, ...]]:
+    """Copy a process's lines to its log, and to `show`; return pytest's closing line, or '', and those that name failures."""
     closing = ""
+    failures: list[str] = []
     assert process.stdout is not None  # asked for above; tells the type checker
     with process.stdout as lines:
         for line in lines:
@@ -248,9 +275,11 @@ def _copy(process: subprocess.Popen[str], output: IO[str], show: Callable[[str],
             text = line.rstrip()
             if is_closing_line(text):
                 closing = text
+            if text.startswith(("FAILED ", "ERROR ")):
+                failures.append(text)
             if show:
                 show(text)
-    return closing
+    return closing, tuple(failures)
 
 
 def is_closing_line(text: str) -> bool:
@@ -303,6 +332,12 @@ def summarise(run: Run) -> None:
     for step in failed:
         print(f"\n{step.name} failed. Whole output: {log_of(step).relative_to(ROOT)}")
         print(f"Again: {shlex.join(step.command)}")
+        print(*run.results[step.name].failures, sep="\n")
+    for step in run.steps:
+        ended = run.results.get(step.name)
+        if ended is not None and ended.outcome == "passed" and ended.failures:
+            print(f"\n{step.name}: failed beside other tests and passed alone. A race, in the test or in the code: mend it.")
+            print(*ended.failures, sep="\n")
     print()
     for step in run.steps:
         if "pytest" in step.command and step.name in run.results and run.results[step.name].detail:

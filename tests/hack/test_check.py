@@ -64,6 +64,54 @@ def test_a_failed_test_run_fails_make_test_and_its_closing_line_comes_last(
     assert any("assert 1 == 2" in line for line in printed), "a failure that was not shown as it came is shown whole"
 
 
+def pytest_step(folder: Path, name: str, body: str) -> Step:
+    """Return a step as `make test` makes them, for one file of tests."""
+    file = folder / f"test_{name}.py"
+    file.write_text(body)
+    command = (sys.executable, "-m", "pytest", "-c", os.devnull, "--rootdir", str(folder), str(file))
+    kept = ("-o", f"cache_dir={folder / 'failed'}")
+    return Step(name, (*command, *kept), again=(*command, *kept, "--last-failed", "--last-failed-no-failures", "none"))
+
+
+def test_a_test_that_passes_alone_is_named_and_does_not_fail_the_run(
+    logs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What only fails beside others is run again, without those that passed, and its name stands at the end."""
+    body = (
+        "import pathlib\n"
+        f"folder = pathlib.Path({str(logs)!r})\n"
+        "def mark(name):\n"
+        "    with (folder / name).open('a') as file: return file.tell(), file.write('x')\n"
+        "def test_passes(): mark('passes')\n"
+        "def test_fails_once(): assert mark('once')[0]\n"
+    )
+    monkeypatch.setattr(check, "whole_run", lambda: [pytest_step(logs, "tests", body)])
+    assert main([]) == 0
+    printed = capfd.readouterr().out
+    assert "tests: failed beside other tests and passed alone" in printed
+    assert "::test_fails_once" in printed.rsplit("passed alone. A race", 1)[1]
+    assert ((logs / "once").read_text(), (logs / "passes").read_text()) == ("xx", "x")
+
+
+@pytest.mark.parametrize(("failing", "runs"), [(1, 2), (3, 2), (4, 1)])
+def test_tests_that_fail_alone_too_or_are_many_fail_the_run_and_are_named(
+    failing: int, runs: int, logs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A second look forgives nothing that fails again, and is not given to a run that broke."""
+    body = (
+        "import pathlib, pytest\n"
+        f"@pytest.mark.parametrize('n', range({failing}))\n"
+        "def test_fails(n):\n"
+        f"    with pathlib.Path({str(logs / 'ran')!r}).open('a') as file: file.write('x')\n"
+        "    assert False, 'for good'\n"
+    )
+    monkeypatch.setattr(check, "whole_run", lambda: [pytest_step(logs, "tests", body)])
+    assert main([]) == 1
+    assert (logs / "ran").read_text() == "x" * failing * runs
+    end = capfd.readouterr().out.rsplit("tests failed. Whole output", 1)[1]
+    assert end.count("FAILED ") == failing
+
+
 def test_a_step_beyond_its_limit_is_ended_with_what_it_started(logs: Path) -> None:
     """A hang fails with its limit named; the process it started is gone too."""
     child = logs / "child"
