@@ -23,6 +23,8 @@ from aigateway_gateway.openai_errors import ApiError, Kind
 
 _DNS_CACHE_SECONDS: Final = 10
 _POOL_IDLE_SECONDS: Final = 30.0
+_STALE_SECONDS: Final = 1.0
+"""A connection of the pool that was closed already says so within a round trip. Later, the backend may have worked on it."""
 
 
 class _Attempt:
@@ -70,7 +72,8 @@ class Upstream:
     async def post(self, url: URL, headers: Mapping[str, str], body: bytes) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request; yields the answer once its head is there. Raises ApiError (502 or 504).
 
-        A connection of the pool that the backend closed at the same moment is replaced once: the request never got there.
+        A connection of the pool that the backend closed at the same moment is replaced once, when that shows within a second. A
+        request that the backend may have worked on is never sent twice: it costs tokens.
         """
         try:
             response = await self._send(url, headers, body)
@@ -85,10 +88,13 @@ class Upstream:
     async def _send(self, url: URL, headers: Mapping[str, str], body: bytes) -> aiohttp.ClientResponse:
         attempt = _Attempt()
         _attempt.set(attempt)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             return await self._session.post(url, headers=headers, data=body, allow_redirects=False)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            if attempt.connected or isinstance(error, aiohttp.ClientConnectorError):
+            stale = not attempt.connected and loop.time() - began < _STALE_SECONDS
+            if not stale or isinstance(error, aiohttp.ClientConnectorError):
                 raise
         return await self._session.post(url, headers=headers, data=body, allow_redirects=False)
 

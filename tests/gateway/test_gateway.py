@@ -6,7 +6,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 import httpx
@@ -32,12 +32,13 @@ def test_a_request_ends_on_the_configuration_it_began_with(stub: StubUpstream) -
     """`current` flips while a request runs: that one is answered by the old backend, the next one by the new."""
     small = make_backend(stub.base_url)
     big = make_backend(stub.base_url, name="big", model="up-big")
-    stub.behaviours["up-small"] = Behaviour(delay_seconds=0.4)
+    stub.behaviours["up-small"] = Behaviour(delay_seconds=30)
     with RunningGateway(make_configuration(make_model("chat", small, big))) as gateway, ThreadPoolExecutor(1) as pool:
         running = pool.submit(ask, gateway)
-        eventually(lambda: _assert(len(stub.requests) == 1), within_seconds=5)
+        eventually(lambda: _assert(len(stub.requests) == 1), within_seconds=20)
         gateway.configure(make_configuration(make_model("chat", small, big, current="big"), revision=2))
         assert ask(gateway).json()["model"] == "up-big"
+        stub.release()
         assert running.result().json()["model"] == "up-small"
 
 
@@ -67,38 +68,44 @@ def test_before_the_first_configuration_only_readiness_and_calls_fail() -> None:
 
 def test_requests_beyond_the_limits_are_refused_and_the_others_answered(stub: StubUpstream) -> None:
     """Two run, one waits, the fourth is told to come again; nothing is left inside afterwards."""
-    stub.behaviours["up-small"] = Behaviour(delay_seconds=0.5)
+    stub.behaviours["up-small"] = Behaviour(delay_seconds=30)
     configuration = make_configuration(make_model("chat", make_backend(stub.base_url)))
     with RunningGateway(configuration, max_concurrent=2, max_waiting=1) as gateway, ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: ask(gateway), range(4)))
-        assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 429]
-        refused = next(answer for answer in answers if answer.status_code == 429)
+        asking = [pool.submit(ask, gateway) for _ in range(4)]
+        refused = next(as_completed(asking, timeout=20)).result()  # the others wait until the stub answers
+        assert refused.status_code == 429
         assert refused.headers["retry-after"] == "1"
         assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+        stub.release()
+        assert sorted(answer.result().status_code for answer in asking) == [200, 200, 200, 429]
         assert ask(gateway).status_code == 200
-        assert gateway.gateway.in_flight == 0
+        eventually(lambda: _assert(gateway.gateway.in_flight == 0), within_seconds=20)
 
 
 def test_more_than_a_worker_can_take_is_503(stub: StubUpstream) -> None:
     """The whole worker has a limit too."""
-    stub.behaviours["up-small"] = Behaviour(delay_seconds=0.5)
+    stub.behaviours["up-small"] = Behaviour(delay_seconds=30)
     configuration = make_configuration(make_model("chat", make_backend(stub.base_url)))
     with RunningGateway(configuration, max_in_flight=2) as gateway, ThreadPoolExecutor(3) as pool:
-        answers = list(pool.map(lambda _: ask(gateway), range(3)))
-    assert sorted(answer.status_code for answer in answers) == [200, 200, 503]
+        asking = [pool.submit(ask, gateway) for _ in range(3)]
+        assert next(as_completed(asking, timeout=20)).result().status_code == 503
+        stub.release()
+        assert sorted(answer.result().status_code for answer in asking) == [200, 200, 503]
 
 
 def test_a_waiting_caller_that_leaves_gives_up_its_place(stub: StubUpstream) -> None:
     """It never reaches the backend."""
-    stub.behaviours["up-small"] = Behaviour(delay_seconds=0.6)
+    stub.behaviours["up-small"] = Behaviour(delay_seconds=30)
     configuration = make_configuration(make_model("chat", make_backend(stub.base_url)))
     with RunningGateway(configuration, max_concurrent=1) as gateway, ThreadPoolExecutor(1) as pool:
         first = pool.submit(ask, gateway)
-        eventually(lambda: _assert(len(stub.requests) == 1), within_seconds=5)
+        eventually(lambda: _assert(len(stub.requests) == 1), within_seconds=20)
         with pytest.raises(httpx.ReadTimeout):
-            httpx.post(f"{gateway.url}/v1/chat/completions", headers=AUTH, json={"model": "chat"}, timeout=0.2)
+            httpx.post(f"{gateway.url}/v1/chat/completions", headers=AUTH, json={"model": "chat"}, timeout=0.5)
+        eventually(lambda: _assert(gateway.gateway.in_flight == 1), within_seconds=20)  # it has been missed
+        stub.release()
         assert first.result().status_code == 200
-        eventually(lambda: _assert(gateway.gateway.in_flight == 0), within_seconds=5)
+        eventually(lambda: _assert(gateway.gateway.in_flight == 0), within_seconds=20)
         assert len(stub.requests) == 1
 
 
@@ -138,6 +145,17 @@ def test_a_pooled_connection_that_died_is_replaced(stub: StubUpstream) -> None:
             assert [ask(gateway).status_code for _ in range(2)] == [200, 200]
         thread.join(5)
     assert len(served) == 2
+
+
+def test_a_request_that_the_backend_worked_on_is_not_sent_twice(stub: StubUpstream) -> None:
+    """Over a connection of the pool too: a completion that is made twice is paid for twice."""
+    configuration = make_configuration(make_model("chat", make_backend(stub.base_url)))
+    with RunningGateway(configuration) as gateway:
+        assert ask(gateway).status_code == 200
+        stub.behaviours["up-small"] = Behaviour(delay_seconds=1.5, break_after=0)
+        answer = ask(gateway)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_disconnected")
+    assert len(stub.requests) == 2
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +269,7 @@ def test_logs_tell_of_a_request_and_never_what_is_in_it(gateway: RunningGateway,
         ask(gateway)
         ask(gateway, stream=True, stream_options={"include_usage": True})
         ask(gateway, model="nobody-said-so")
-        eventually(lambda: _assert(len([line for line in lines if "Answered" in line]) == 3), within_seconds=5)
+        eventually(lambda: _assert(len([line for line in lines if "Answered" in line]) == 3), within_seconds=20)
     finally:
         logger.remove(sink)
     text = "".join(lines)
