@@ -12,12 +12,11 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 import aiohttp
-import orjson
 from starlette.types import Receive, Scope, Send
 
 from aigateway_gateway.access import CLIENT_GONE, Access
 from aigateway_gateway.debugging import BackendSaid
-from aigateway_gateway.incoming import CallerGone, WhileCallerWaits, parse_body, read_body
+from aigateway_gateway.incoming import CallerGone, WhileCallerWaits, encoded, parse_body, read_body
 from aigateway_gateway.openai_errors import ApiError, Headers, Kind, backend_error, not_configured
 from aigateway_gateway.relay import STREAM_HEADERS, check_json, is_stream, passed_on, relay_events
 from aigateway_gateway.serving import Target
@@ -80,7 +79,7 @@ class ModelCall:
         async with WhileCallerWaits(receive) as waiting:
             answer.waiting = waiting
             async with target.gate:
-                await self._forward(target, orjson.dumps(merge(body, target)), answer)
+                await self._forward(target, encoded(merge(body, target)), answer)
 
     async def _forward(self, target: Target, body: bytes, answer: _Answer) -> None:
         url = target.chat if self._endpoint == "chat" else target.embeddings

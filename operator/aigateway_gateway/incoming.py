@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -57,6 +57,14 @@ def parse_body(raw: bytes) -> tuple[dict[str, Any], str]:
     if not isinstance(name, str) or not name:
         raise ApiError(Kind.MODEL_REQUIRED, "The model parameter must be a string that names a model.", param="model")
     return body, name
+
+
+def encoded(body: Mapping[str, Any]) -> bytes:
+    """Return a request as it is sent on. Raises ApiError (400) for what can be read, but not written: 255 levels and more."""
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError:
+        raise ApiError(Kind.INVALID_JSON, "The JSON body of your request is nested deeper than 254 levels.") from None
 
 
 class WhileCallerWaits:

@@ -5,6 +5,8 @@ Names only of models that are configured become labels: callers cannot make seri
 
 from __future__ import annotations
 
+import os
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -31,6 +33,12 @@ class Metrics:
         )
         self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         """Looked up once: finding a series by its labels costs more than counting."""
+
+    def store_gone(self, name: str) -> None:
+        """Say nothing more of a store that is not used any more. Of several workers' joined gauges none can be removed: NaN."""
+        self.store_up.labels(name).set(float("nan"))
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            self.store_up.remove(name)
 
     def count(self, endpoint: str, model: str, status: int, seconds: float) -> None:
         """Count a request that is over."""

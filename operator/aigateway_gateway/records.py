@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import socket
 import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -22,7 +24,7 @@ from urllib.parse import quote, urlencode
 from loguru import logger
 
 from aigateway_config import Configuration
-from aigateway_config.documents import LogStream, MongoDB
+from aigateway_config.documents import LogStream
 from aigateway_gateway.settings import GatewaySettings
 from aigateway_gateway.stores.store import check_host
 from aigateway_logs import (
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 SOURCE: Final = "gateway"
 STOP_SECONDS: Final = 5.0
 _GATHER_SECONDS: Final = 0.05
+_LOOK_AGAIN_SECONDS: Final = 10.0
 _MOST_WAITING: Final = 20_000
 _MEBIBYTE: Final = 1024 * 1024
 
@@ -61,6 +64,8 @@ class Records:
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="request-records", daemon=True)
         self._pod = socket.gethostname()
+        self._looking: asyncio.Task[None] | None = None
+        """Looks for the address of MongoDB again, while its name does not resolve."""
 
     @classmethod
     def wanted(cls, settings: GatewaySettings) -> bool:
@@ -76,19 +81,41 @@ class Records:
     async def follow(self, new: Configuration, old: Configuration | None) -> None:
         """Take up what a configuration says of logs, and record that it is in force here."""
         if old is None or _log_part(old) != _log_part(new):
-            settings = await self._log_settings(new)
-            await asyncio.to_thread(self._take_up, settings)
+            if self._looking is not None:
+                self._looking.cancel()
+                self._looking = None
+            await self._set_up(new)
         if self._logs is not None:
             self._logs.operation_nowait(_reload(new, old, self._pod))
 
     async def stop(self) -> None:
         """Write what waits, ship what can be shipped for a moment, and end."""
+        if self._looking is not None:
+            self._looking.cancel()
         await asyncio.to_thread(self._stop)
 
-    async def _log_settings(self, configuration: Configuration) -> LogSettings:
+    async def _set_up(self, configuration: Configuration) -> None:
+        """Log as a configuration says. While MongoDB's name does not resolve, what is meant for it waits in the spool."""
+        try:
+            uri = await self._uri(configuration)
+        except OSError as error:
+            uri = None
+            logger.warning("Logs wait for MongoDB, whose name does not resolve: {}", error)
+            self._looking = asyncio.create_task(self._look_again(configuration), name="log store")
+        await asyncio.to_thread(self._take_up, self._log_settings(configuration, uri))
+
+    async def _look_again(self, configuration: Configuration) -> None:
+        """Wait until the name resolves: nothing is connected to whose address has not been checked."""
+        while True:
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+            with suppress(OSError):
+                uri = await self._uri(configuration)
+                break
+        await asyncio.to_thread(self._take_up, self._log_settings(configuration, uri))
+
+    def _log_settings(self, configuration: Configuration, uri: str | None) -> LogSettings:
         own = self._settings
         log, mongodb = configuration.log, configuration.storage.mongodb
-        uri = None if mongodb is None else await self._uri(configuration, mongodb)
         ships = own.log_spool_dir is not None and mongodb is not None
         files = None if own.log_dir is None else FileSettings(own.log_dir / log.operation.storage.path, own.log_format)
         return LogSettings(
@@ -101,15 +128,19 @@ class Records:
             stderr_format=own.log_format,
         )
 
-    async def _uri(self, configuration: Configuration, settings: MongoDB) -> str | None:
-        """Return the URI of `storage.mongodb`; None for an address that the gateway may not talk to."""
+    async def _uri(self, configuration: Configuration) -> str | None:
+        """Return the URI of `storage.mongodb`; None without one, and for an address that the gateway may not talk to.
+
+        Raises OSError while the name does not resolve.
+        """
+        settings = configuration.storage.mongodb
+        if settings is None:
+            return None
         try:
             await check_host(settings.host, settings.port, self._settings.allow_addresses)
         except PermissionError as error:
             logger.warning("Logs are not sent to MongoDB, whose address is refused: {}", error)
             return None
-        except OSError:
-            pass  # names may come back; the driver tries again and again
         options = {"directConnection": "true", "authSource": settings.auth_source} if settings.username else {}
         options |= {"directConnection": "true", "appName": "aigateway"}
         if settings.tls is not None and settings.tls.enabled:

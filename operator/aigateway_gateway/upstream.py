@@ -23,7 +23,7 @@ from aigateway_gateway.openai_errors import ApiError, Kind
 
 _DNS_CACHE_SECONDS: Final = 10
 _POOL_IDLE_SECONDS: Final = 30.0
-_STALE_SECONDS: Final = 1.0
+_STALE_SECONDS: Final = 0.25
 """A connection of the pool that was closed already says so within a round trip. Later, the backend may have worked on it."""
 
 
@@ -72,7 +72,7 @@ class Upstream:
     async def post(self, url: URL, headers: Mapping[str, str], body: bytes) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request; yields the answer once its head is there. Raises ApiError (502 or 504).
 
-        A connection of the pool that the backend closed at the same moment is replaced once, when that shows within a second. A
+        A connection of the pool that the backend closed at the same moment is replaced once, when that shows at once. A
         request that the backend may have worked on is never sent twice: it costs tokens.
         """
         try:

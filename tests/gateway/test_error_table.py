@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from hack.process import free_ports
 from tests.gateway_runs import RunningGateway, make_backend, make_configuration, make_model
 from tests.stub_upstream import Behaviour, StubUpstream
 
@@ -70,6 +71,7 @@ CASES = [
     Case("not UTF-8", 400, "invalid_json", REQUEST, body=b'{"model": "\xff"}'),
     Case("NaN", 400, "invalid_json", REQUEST, body=b'{"model": "chat", "temperature": NaN}'),
     Case("too deep", 400, "invalid_json", REQUEST, body=b'{"model":' + b"[" * 5000 + b"]" * 5000 + b"}"),
+    Case("too deep to send", 400, "invalid_json", REQUEST, body=b'{"model":"chat","a":' + b"[" * 300 + b"]" * 300 + b"}"),
     Case("a list", 400, "invalid_json", REQUEST, body=b"[]", says="must be a JSON object"),
     Case("no model", 400, "model_required", REQUEST, body={"messages": []}, param="model"),
     Case("null model", 400, "model_required", REQUEST, body={"model": None}, param="model"),
@@ -148,8 +150,7 @@ def not_http() -> Iterator[int]:
 def faulty(shared_stub: StubUpstream, not_http: int) -> Iterator[RunningGateway]:
     """A gateway with every model of the table."""
     url = shared_stub.base_url
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        closed_port = taken.getsockname()[1]
+    closed_port = free_ports(1)[0]
     elsewhere = {
         "nobody-listens": f"http://127.0.0.1:{closed_port}/v1",
         "no-such-name": "http://no-such-name.invalid/v1",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
 from typing import Any
 
 import httpx
@@ -100,8 +102,9 @@ def test_a_waiting_caller_that_leaves_gives_up_its_place(stub: StubUpstream) -> 
     with RunningGateway(configuration, max_concurrent=1) as gateway, ThreadPoolExecutor(1) as pool:
         first = pool.submit(ask, gateway)
         eventually(lambda: _assert(len(stub.requests) == 1), within_seconds=20)
-        with pytest.raises(httpx.ReadTimeout):
-            httpx.post(f"{gateway.url}/v1/chat/completions", headers=AUTH, json={"model": "chat"}, timeout=0.5)
+        with closing(http.client.HTTPConnection("127.0.0.1", gateway.port)) as waiting:
+            waiting.request("POST", "/v1/chat/completions", json.dumps({"model": "chat", "messages": []}), AUTH)
+            eventually(lambda: _assert(gateway.gateway.in_flight == 2), within_seconds=20)
         eventually(lambda: _assert(gateway.gateway.in_flight == 1), within_seconds=20)  # it has been missed
         stub.release()
         assert first.result().status_code == 200
@@ -152,7 +155,7 @@ def test_a_request_that_the_backend_worked_on_is_not_sent_twice(stub: StubUpstre
     configuration = make_configuration(make_model("chat", make_backend(stub.base_url)))
     with RunningGateway(configuration) as gateway:
         assert ask(gateway).status_code == 200
-        stub.behaviours["up-small"] = Behaviour(delay_seconds=1.5, break_after=0)
+        stub.behaviours["up-small"] = Behaviour(delay_seconds=0.5, break_after=0)
         answer = ask(gateway)
     assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_disconnected")
     assert len(stub.requests) == 2

@@ -16,10 +16,12 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import generate_latest
 from pydantic import SecretStr
 
 from aigateway_config import documents
 from aigateway_config.configuration import Configuration
+from hack.process import free_ports
 from hack.stores import MongoServer, RedisServer
 from tests.conftest import require_binaries
 from tests.eventually import eventually
@@ -67,6 +69,12 @@ def expect(gateway: RunningGateway, within_seconds: float = 10, **services: str)
         assert got.status_code == 200
 
     eventually(check, within_seconds=within_seconds)
+
+
+def up_series(gateway: RunningGateway) -> list[str]:
+    """Return what metrics say of stores."""
+    text = generate_latest(gateway.gateway.metrics.registry).decode()
+    return [line for line in text.splitlines() if line.startswith("aigateway_gateway_store_up")]
 
 
 def message(gateway: RunningGateway, store: str) -> str:
@@ -219,8 +227,7 @@ def test_collections_that_were_left_half_made_are_completed(stub: StubUpstream, 
 
 def test_a_store_that_is_away_or_hangs_degrades_health_and_nothing_else(stub: StubUpstream) -> None:
     """Refused, silent, and a name that does not exist: unhealthy within the time-out, with a reason and no secret."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        closed = taken.getsockname()[1]
+    closed = free_ports(1)[0]
     with blackhole() as silent:
         secrets = {"r.p": "redis-password", "q.key": "q-key"}
         nowhere = mongodb_at(27017).model_copy(update={"host": "no-such-name.invalid"})
@@ -319,8 +326,10 @@ def test_a_store_of_a_new_configuration_is_taken_up(stub: StubUpstream, redis_se
         expect(gateway, redis="unhealthy")
         gateway.configure(with_stores(stub.base_url, 2, redis=redis_at(redis_server.port)))
         expect(gateway, redis="healthy")
+        assert up_series(gateway) == ['aigateway_gateway_store_up{store="redis"} 1.0']
         gateway.configure(with_stores(stub.base_url, 3))
         expect(gateway, redis="disabled")
+        assert up_series(gateway) == [], "an alert on a store that is down must not go on for one that is no more"
 
 
 def test_a_wrong_password_is_unhealthy_until_the_secret_is_right(stub: StubUpstream) -> None:

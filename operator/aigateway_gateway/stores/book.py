@@ -52,7 +52,8 @@ class StoreBook:
             values = wanted.get(name)
             if values == self._values.get(name):
                 continue
-            self._stop(name)
+            if self._stop(name):
+                self._metrics.store_gone(name)
             self._health[name] = _DISABLED if values is None else _UNKNOWN
             if values is not None:
                 self._values[name] = values
@@ -64,13 +65,16 @@ class StoreBook:
             self._stop(name)
         await asyncio.gather(*self._ending, return_exceptions=True)
 
-    def _stop(self, name: str) -> None:
+    def _stop(self, name: str) -> bool:
+        """Look at a store no more; tell whether it was looked at."""
         self._values.pop(name, None)
         task = self._tasks.pop(name, None)
-        if task is not None:
-            task.cancel()  # it closes its client on the way out
-            self._ending.add(task)
-            task.add_done_callback(self._ending.discard)
+        if task is None:
+            return False
+        task.cancel()  # it closes its client on the way out
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+        return True
 
     def _wanted(self, configuration: Configuration) -> dict[str, Values]:
         settings, storage = self._settings, configuration.storage

@@ -13,6 +13,7 @@ import pytest
 
 from aigateway_config import documents
 from aigateway_config.configuration import Configuration
+from aigateway_gateway import records as module
 from aigateway_gateway.access import Access
 from aigateway_gateway.records import Records
 from aigateway_gateway.settings import GatewaySettings
@@ -105,7 +106,7 @@ async def test_spec_log_is_honoured_while_running(tmp_path: Path) -> None:
         async def is_written() -> None:
             assert [one["trace_id"] for one in written(tmp_path / "logs", "model_call")] == ["kept"]
 
-        await eventually_async(is_written, within_seconds=5)
+        await eventually_async(is_written, within_seconds=20)
         second = configuration(2, stream("WARNING"))
         await records.follow(second, first)
         records.put(access(trace_id="too fine"))
@@ -114,7 +115,7 @@ async def test_spec_log_is_honoured_while_running(tmp_path: Path) -> None:
         async def failed() -> None:
             assert written(tmp_path / "logs", "model_call")[-1]["trace_id"] == "failed"
 
-        await eventually_async(failed, within_seconds=5)
+        await eventually_async(failed, within_seconds=20)
         third = configuration(3, stream("INFO", path="elsewhere"))
         await records.follow(third, second)
         records.put(access(trace_id="moved"))
@@ -134,14 +135,46 @@ async def test_mongodb_is_that_of_the_configuration_and_its_password_is_never_sh
 
     storage = documents.Storage(mongodb=mongodb, redis=None, qdrant=None)
     made = replace(configuration(storage=storage), secrets={"m.p": SecretStr("pass/canary@word")})
-    settings = await records._log_settings(made)
+    settings = records._log_settings(made, await records._uri(made))
     assert settings.mongodb is not None
     assert settings.mongodb.uri.startswith("mongodb://gate%20way:pass%2Fcanary%40word@127.0.0.1:27017/?")
     assert settings.mongodb.database == "logs"
     assert "canary" not in repr(settings)
-    none: LogSettings = await records._log_settings(configuration())
+    none: LogSettings = records._log_settings(configuration(), await records._uri(configuration()))
     assert none.mongodb is None
     assert none.operation.sinks == {"file"}
+    await records.stop()
+
+
+@pytest.mark.parametrize(("then", "reached"), [(None, True), (PermissionError("the address is link-local"), False)])
+async def test_mongodb_is_connected_to_only_after_its_address_was_checked(
+    then: Exception | None, reached: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that does not resolve at the start may resolve to a forbidden address later; meanwhile records wait on disk."""
+    answers: list[Exception | None] = [OSError("no such name"), OSError("no such name"), then]
+    taken: list[LogSettings] = []
+
+    async def check(*_: object) -> None:
+        answer = answers.pop(0)
+        if answer is not None:
+            raise answer
+
+    monkeypatch.setattr(module, "check_host", check)
+    monkeypatch.setattr(module, "_LOOK_AGAIN_SECONDS", 0.01)
+    records = Records(GatewaySettings(log_spool_dir=tmp_path / "spool"))
+    monkeypatch.setattr(records, "_take_up", taken.append)
+    mongodb = documents.MongoDB(
+        host="db.example", port=27017, username=None, password_ref=None, database="logs", auth_source="admin", tls=None
+    )
+    await records.follow(configuration(storage=documents.Storage(mongodb=mongodb, redis=None, qdrant=None)), None)
+    assert [one.mongodb for one in taken] == [None]
+    assert "mongodb" in taken[0].operation.sinks, "what is meant for it must wait in the spool"
+
+    async def looked_again() -> None:
+        assert len(taken) == 2
+
+    await eventually_async(looked_again, within_seconds=20)
+    assert (taken[1].mongodb is not None) is reached
     await records.stop()
 
 
