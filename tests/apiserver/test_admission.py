@@ -291,5 +291,5 @@ def test_busy_webhook_is_asked_again_by_the_api_server(world: World, webhook: We
     intake.used_bytes = intake.total_bytes
     timer = threading.Timer(1.0, lambda: setattr(intake, "used_bytes", 0))
     timer.start()
-    world.create(virtual_model())
+    world.create(virtual_model(backends=[{"name": "small", "model": "m", "parameters": {"text": "x" * 100_000}}]))
     timer.join()

@@ -2,8 +2,10 @@
 
 Whatever is not a well-formed review of ours gets an HTTP error or a refusal, never "allowed". A handler asks nobody: a review
 is computed between two awaits. A record of it is kept before the answer, but no answer waits for long, or is changed, because
-a disk is slow or full. Bodies are bounded one by one and together; slow senders are cut off. Liveness, readiness and
-metrics are on the health port (`health`), not here. Called by `webhook`, which brings settings and the certificate's source.
+a disk is slow or full. Bodies are bounded one by one and together, and room is given to what has begun to arrive, not to what
+was announced: whoever reaches the port may announce anything. Slow senders are cut off, and of too many connections the one
+that has been idle for longest gives way. Liveness, readiness and metrics are on the health port (`health`), not here. Called
+by `webhook`, which brings settings and the certificate's source.
 
 Source: DESIGN section 7; FACTS B4 (what a router and a framework on top cost: three times the CPU of a review).
 """
@@ -22,7 +24,7 @@ from loguru import logger
 from prometheus_client import CollectorRegistry
 
 from aigateway_logs import OperationRecord
-from aigateway_operator.admission.intake import Busy, Intake
+from aigateway_operator.admission.intake import LEAST_BYTES, Busy, Intake
 from aigateway_operator.admission.metrics import AdmissionMetrics
 from aigateway_operator.admission.ports import Journal
 from aigateway_operator.admission.records import admission_record
@@ -42,6 +44,7 @@ IDLE_SECONDS: Final = 180.0
 LINGER_SECONDS: Final = 1.0
 """How long what is left of a refused body is read away, so that the caller sees the answer and no broken connection."""
 MAX_CONNECTIONS: Final = 1024
+"""Of one listener. Beyond that the oldest that has no request gives way, as API servers' clients are used to."""
 STOP_SECONDS: Final = 5.0
 GOODBYE_SECONDS: Final = 0.05
 """How long callers have to read the last answer and take leave, before connections are cut."""
@@ -76,6 +79,8 @@ class WebhookServer:
     _metrics: AdmissionMetrics = field(init=False)
     _http: web.Server | None = field(default=None, init=False)
     _listener: asyncio.Server | None = field(default=None, init=False)
+    _at_work: set[asyncio.Transport] = field(default_factory=set, init=False)
+    """Connections with a request under way."""
 
     def __post_init__(self) -> None:
         self._metrics = AdmissionMetrics(self.registry)
@@ -132,11 +137,28 @@ class WebhookServer:
         return "the webhook is stopping" if self.draining else self.certificate.why_not_ready()
 
     def _accept(self) -> asyncio.Protocol:
-        """Return the protocol of a new connection; beyond the limit one that closes it at once."""
+        """Return the protocol of a new connection; beyond the limit an idle one ends, or this one."""
         assert self._http is not None  # noqa: S101 - set before the socket listens
-        return _Refusal() if len(self._http.connections) >= MAX_CONNECTIONS else self._http()
+        if len(self._http.connections) < MAX_CONNECTIONS:
+            return self._http()
+        for connection in self._http.connections:  # in the order in which they came
+            transport = connection.transport
+            if transport is not None and transport not in self._at_work and not transport.is_closing():
+                transport.abort()
+                return self._http()
+        return _Refusal()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("the caller has left")
+        self._at_work.add(transport)
+        try:
+            return await self._respond(request)
+        finally:
+            self._at_work.discard(transport)
+
+    async def _respond(self, request: web.BaseRequest) -> web.Response:
         try:
             response = await self._answer(request)
         except _TurnedAway as refusal:
@@ -153,16 +175,24 @@ class WebhookServer:
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
         length = _accepted_length(request)
+        if length <= LEAST_BYTES:  # nearly every review; the number of connections bounds these
+            return await self._reviewed(await _read(request, length))
+        body, began = bytearray(), time.monotonic()
+        await _read_more(request, body, LEAST_BYTES, BODY_SECONDS)
+        left = BODY_SECONDS - (time.monotonic() - began)
         try:
             async with self.intake.room_for(length):
-                body = await _read(request, length)
-                answered, record = self._decide(body)
-                if record is not None and self.journal is not None and not await self.journal.operation_written(record):
-                    self._metrics.unrecorded()
-                return web.Response(body=answered, content_type=_JSON)
+                await _read_more(request, body, length, left)
+                return await self._reviewed(bytes(body))
         except Busy:
             headers = {"Retry-After": "1"}
             raise _TurnedAway(503, "busy", "too many reviews at once: try again", headers) from None
+
+    async def _reviewed(self, body: bytes) -> web.Response:
+        answered, record = self._decide(body)
+        if record is not None and self.journal is not None and not await self.journal.operation_written(record):
+            self._metrics.unrecorded()
+        return web.Response(body=answered, content_type=_JSON)
 
     def _decide(self, body: bytes) -> tuple[bytes, OperationRecord | None]:
         """Judge one body; return the answer and its record. Not a coroutine: nothing is awaited from here to the verdict."""
@@ -210,19 +240,26 @@ def _accepted_length(request: web.BaseRequest) -> int:
 
 async def _read(request: web.BaseRequest, length: int) -> bytes:
     """Return the whole body. Its length is known to be bounded; the HTTP parser holds the sender to it."""
-    content = request.content
-    if content.is_eof():  # all of it came with the head, as is usual: nothing to wait for
-        return content.read_nowait()
+    if request.content.is_eof():  # all of it came with the head, as is usual: nothing to wait for
+        return request.content.read_nowait()
+    body = bytearray()
+    await _read_more(request, body, length, BODY_SECONDS)
+    return bytes(body)
+
+
+async def _read_more(request: web.BaseRequest, body: bytearray, length: int, seconds: float) -> None:
+    """Add to `body` what comes, until it has `length` bytes at least. Raises _TurnedAway when it has not in `seconds`."""
     try:
-        async with asyncio.timeout(BODY_SECONDS):
-            body = await content.read()
+        async with asyncio.timeout(seconds):
+            while len(body) < length:
+                piece = await request.content.readany()
+                if not piece:
+                    raise _TurnedAway(400, MALFORMED, "the body is shorter than it said")
+                body += piece
     except TimeoutError:
         raise _TurnedAway(408, "slow", "the body took too long") from None
     except (ClientError, HttpProcessingError, ConnectionError):
         raise _TurnedAway(400, MALFORMED, "the body ended early or is no HTTP") from None
-    if len(body) != length:
-        raise _TurnedAway(400, MALFORMED, "the body is shorter than it said")
-    return body
 
 
 class _Refusal(asyncio.Protocol):

@@ -34,7 +34,9 @@ AUTHORITY = Authority()
 CLIENT = AUTHORITY.client_context()
 GOOD = orjson.dumps(make_review("CREATE", make_virtual_model()))
 BAD = orjson.dumps(make_review("CREATE", make_virtual_model(current="none")))
+LARGE = orjson.dumps(make_review("CREATE", make_virtual_model(backends=[make_backend(parameters={"text": "x" * 100_000})])))
 JSON = {"Content-Type": "application/json"}
+HEAD = b"POST /validate HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 
 
 class Asked:
@@ -60,6 +62,11 @@ class Asked:
     def metrics(self) -> str:
         """Return what is counted, as text."""
         return generate_latest(self.server.registry).decode()
+
+
+async def connect(asked: Asked) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Return a new connection that has asked nothing yet."""
+    return await asyncio.open_connection("127.0.0.1", asked.server.port, ssl=CLIENT, server_hostname="127.0.0.1")
 
 
 @asynccontextmanager
@@ -217,7 +224,7 @@ async def test_body_that_says_it_is_too_large_is_refused_before_it_is_sent() -> 
                 "127.0.0.1", asked.server.port, ssl=CLIENT, server_hostname="127.0.0.1"
             )
             writer.write(f"POST /validate HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n{head}\r\n\r\n".encode())
-            line = await asyncio.wait_for(reader.readline(), 5)
+            line = await asyncio.wait_for(reader.readline(), 20)
             assert status in line, line
             writer.transport.abort()
 
@@ -238,14 +245,14 @@ async def test_slow_sender_is_cut_off_and_holds_nobody_up(monkeypatch: pytest.Mo
                 await writer.drain()
                 writer.transport.abort()
             else:
-                assert b"408" in await asyncio.wait_for(reader.readline(), 5)
+                assert b"408" in await asyncio.wait_for(reader.readline(), 20)
                 writer.transport.abort()
             assert (await asked.verdict(GOOD))["allowed"] is True
 
         async def check() -> None:
             assert asked.server.intake.used_bytes == 0
 
-        await eventually_async(check, within_seconds=5)
+        await eventually_async(check, within_seconds=20)
         assert 'reason="fault"' not in asked.metrics()
 
 
@@ -254,10 +261,11 @@ async def test_when_there_is_no_room_the_caller_is_told_to_come_again() -> None:
     intake = Intake(wait_seconds=0.05)
     async with listening(intake=intake) as asked:
         intake.used_bytes = intake.total_bytes
-        async with asked.client.post(f"{asked.base}/validate", data=GOOD, ssl=CLIENT, headers=JSON) as answer:
+        async with asked.client.post(f"{asked.base}/validate", data=LARGE, ssl=CLIENT, headers=JSON) as answer:
             assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+        assert (await asked.verdict(GOOD))["allowed"] is True, "what is small finds room always"
         intake.used_bytes = 0
-        assert (await asked.verdict(GOOD))["allowed"] is True
+        assert (await asked.verdict(LARGE))["allowed"] is True
         assert 'aigateway_admission_turned_away_total{reason="busy"} 1.0' in asked.metrics()
 
 
@@ -275,21 +283,59 @@ async def test_fault_of_ours_is_an_error_and_no_verdict(monkeypatch: pytest.Monk
         assert (await asked.verdict(GOOD))["allowed"] is True
 
 
-async def test_too_many_connections_are_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that are there are served; a new one beyond the limit is closed, one within it afterwards is not."""
+async def test_who_announces_much_and_sends_nothing_takes_no_room() -> None:
+    """Whoever reaches the port could otherwise keep everybody from editing with five connections and a few hundred bytes."""
+    async with listening() as asked:
+        writers = []
+        for _ in range(20):
+            _, writer = await connect(asked)
+            writer.write(HEAD % MAX_BODY_BYTES)
+            await writer.drain()
+            writers.append(writer)
+        verdicts = await asyncio.gather(*(asked.verdict(body) for body in (GOOD, LARGE) * 10))
+        assert all(verdict["allowed"] for verdict in verdicts)
+        for writer in writers:
+            writer.transport.abort()
+
+
+async def test_of_too_many_connections_the_one_idle_for_longest_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand sockets that ask nothing must not keep API servers out; one with a request under way is never cut."""
     monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 2)
     async with listening() as asked:
+        (asking, sends), (idle, leaves) = await connect(asked), await connect(asked)
+        sends.write(HEAD % len(GOOD) + GOOD[:100])
+        await sends.drain()
 
-        async def connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-            return await asyncio.open_connection("127.0.0.1", asked.server.port, ssl=CLIENT, server_hostname="127.0.0.1")
+        async def check() -> None:
+            assert len(asked.server._at_work) == 1
 
-        first, second = await connect(), await connect()
-        third = await connect()
-        assert await asyncio.wait_for(third[0].read(), 5) == b""
-        for _, writer in (first, second, third):
-            writer.close()
-            await writer.wait_closed()
+        await eventually_async(check, within_seconds=20)
         assert (await asked.verdict(GOOD))["allowed"] is True
+        assert await asyncio.wait_for(idle.read(), 20) == b""
+        sends.write(GOOD[100:])
+        assert b"200" in await asyncio.wait_for(asking.readline(), 20)
+        for writer in (sends, leaves):
+            writer.transport.abort()
+
+
+async def test_where_none_is_idle_a_new_connection_is_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing under way is given up for what may be nothing."""
+    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 1)
+    async with listening() as asked:
+        asking, sends = await connect(asked)
+        sends.write(HEAD % len(GOOD) + GOOD[:100])
+        await sends.drain()
+
+        async def check() -> None:
+            assert len(asked.server._at_work) == 1
+
+        await eventually_async(check, within_seconds=20)
+        late, writer = await connect(asked)
+        assert await asyncio.wait_for(late.read(), 20) == b""
+        sends.write(GOOD[100:])
+        assert b"200" in await asyncio.wait_for(asking.readline(), 20)
+        for one in (sends, writer):
+            one.transport.abort()
 
 
 # -- TLS
