@@ -60,6 +60,7 @@ def _compress(path: Path) -> None:
     """Replace a file by its compressed form, whole or not at all."""
     draft = path.with_name(f"{path.name}.gz{_DRAFT}")
     with path.open("rb") as source, draft.open("wb") as target:
+        os.fchmod(target.fileno(), os.fstat(source.fileno()).st_mode & 0o777)  # who could not read it still cannot
         with gzip.GzipFile(filename="", fileobj=target, mode="wb", compresslevel=6) as packed:
             shutil.copyfileobj(source, packed, 256 * 1024)
         target.flush()

@@ -43,6 +43,8 @@ _FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?
 _INFINITE: Final = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _EXACT: Final = 1e21
 """Below it Go writes a whole float without exponent, so that it becomes an integer again."""
+_MOST_DIGITS: Final = 4000
+"""Python reads no longer whole number by itself (sys.get_int_max_str_digits)."""
 
 _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -297,9 +299,11 @@ def parse_plain(text: str) -> Any:
     return text
 
 
-def _integer(digits: str) -> int:
+def _integer(digits: str) -> int | float:
     sign = -1 if digits[0] == "-" else 1
     bare = digits.lstrip("+-")
+    if len(bare) > _MOST_DIGITS:
+        return sign * float("inf")  # what rules say of numbers that are too large; int() refuses it by an error
     if len(bare) > 1 and bare[0] == "0" and bare[1].isdigit():
         return sign * int(bare, 8)
     return sign * int(bare, 0)
@@ -317,7 +321,7 @@ def _parse_json(text: str) -> tuple[list[Document], list[Fault]]:
             faults.append(Fault(text.count("\n", 0, start) + 1, f"'{shown(key)}' is there twice in one object. Remove one."))
         return dict(items)
 
-    decoder = json.JSONDecoder(object_pairs_hook=pairs, parse_float=parse_plain, parse_constant=lambda name: float(name))
+    decoder = json.JSONDecoder(object_pairs_hook=pairs, parse_float=parse_plain, parse_int=_integer, parse_constant=float)
     text = text.removeprefix("\ufeff")
     while True:
         start += len(text[start:]) - len(text[start:].lstrip(" \t\r\n"))

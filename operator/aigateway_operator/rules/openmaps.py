@@ -23,6 +23,8 @@ MAX_DEPTH: Final = 32
 """Levels of mappings and lists, the open map being the first; parsers of gateways stay far from their limits."""
 MAX_KEY: Final = 253
 MAX_INTEGER: Final = 2**63 - 1
+WRITTEN_OUT: Final = 1e21
+"""Go writes floating-point numbers below this one, all whole from 2^53 on, without an exponent: 1e20 is stored as digits."""
 GATEWAY_SETS: Final = frozenset({"model", "messages", "input", "stream"})
 """Keys of a request that belong to the gateway or the caller; as a default they would bypass the choice of backend."""
 
@@ -41,6 +43,7 @@ _SECRET_ENDINGS: Final = re.compile(
 `prompt_cache_key`, `max_tokens`, `stop_token_ids`, `eos_token`."""
 _SEPARATORS: Final = re.compile(r"[\W_]+")
 _REFER: Final = "Keep it in a Secret; values that are no secret need another name."
+_TOO_LARGE: Final = "is a whole number of more than 64 bits, which Kubernetes would round. Put it in quotes."
 _NEVER_WRONG: Final = frozenset({bool, type(None)})
 
 
@@ -121,12 +124,13 @@ def _check_number(value: object, path: str, found: list[Violation]) -> None:
         if not math.isfinite(value):
             message = "is not a finite number; JSON has no such value. Write a number."
             found.append(Violation(path, FieldReason.INVALID, message, "R15"))
+        elif MAX_INTEGER < abs(value) < WRITTEN_OUT:
+            found.append(Violation(path, FieldReason.INVALID, _TOO_LARGE, "R15"))
     elif not isinstance(value, int):
         message = f"is a {type(value).__name__}, which JSON does not have. Put it in quotes."
         found.append(Violation(path, FieldReason.TYPE_INVALID, message, "R15"))
     elif not -MAX_INTEGER - 1 <= value <= MAX_INTEGER:
-        message = "is a whole number of more than 64 bits, which Kubernetes would round. Put it in quotes."
-        found.append(Violation(path, FieldReason.INVALID, message, "R15"))
+        found.append(Violation(path, FieldReason.INVALID, _TOO_LARGE, "R15"))
 
 
 def _key_fault(key: str) -> str | None:

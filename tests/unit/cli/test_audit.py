@@ -142,6 +142,18 @@ def test_files_of_every_form_are_read(tmp_path: Path, form: str) -> None:
     assert "+200 ms  rollout: rollout of revision 3" in shown
 
 
+@pytest.mark.parametrize("damage", [slice(0, 40), slice(30, None)])
+def test_a_damaged_file_is_named(tmp_path: Path, damage: slice) -> None:
+    """Cut off, or with bytes missing in the middle: a sentence, no traceback, whatever gzip calls it."""
+    (tmp_path / "operation").mkdir()
+    packed = gzip.compress(b"".join(document_bytes(document(one)) for one in STORY))
+    file = tmp_path / "operation" / f"operation_{NOW.date().isoformat()}.log.gz"
+    file.write_bytes(packed[:20] + packed[damage])
+    done = run_cli("audit", "-A", "--log-dir", str(tmp_path))
+    assert done.code == 2
+    assert f"{file} cannot be read" in done.err
+
+
 def test_mongodb_that_is_away_is_said_and_files_are_read_instead(tmp_path: Path) -> None:
     """And without files the exit code says that something was out of reach; the password is not shown."""
     (tmp_path / "operation").mkdir()

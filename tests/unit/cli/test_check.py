@@ -223,6 +223,17 @@ def test_files_that_cannot_be_read_are_errors_beside_the_others(tmp_path: Path) 
         assert words in checked.out
 
 
+@pytest.mark.parametrize("suffix", ["yaml", "json"])
+def test_a_number_of_five_thousand_digits_is_a_violation_with_its_place(suffix: str, tmp_path: Path) -> None:
+    """Python refuses to read one by an error of its own; people get the rule."""
+    manifest = model(backends=[{"name": "a", "baseUrl": "https://a.example.com", "model": "m", "parameters": {"seed": 7}}])
+    text = json.dumps({**manifest, "spec": {**manifest["spec"], "current": "a"}}).replace('"seed": 7', '"seed": ' + "9" * 5000)
+    (tmp_path / f"m.{suffix}").write_text(text)
+    checked = run_cli("check", str(tmp_path / f"m.{suffix}"))
+    assert (checked.code, checked.err) == (Exit.REFUSED, "")
+    assert "spec.backends[0].parameters.seed" in checked.out
+
+
 def test_values_of_secrets_are_never_printed(tmp_path: Path) -> None:
     """Neither for people nor for programs, whatever is wrong."""
     bad = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"}, "stringData": {"proxy": "sk-very-secret"}}

@@ -157,6 +157,8 @@ def test_json_value_is_legal(value: Any) -> None:
         (2**63, "R15"),
         (-(2**63) - 1, "R15"),
         pytest.param(10**5000, "R15", id="5001 digits"),
+        pytest.param(1e20, "R15", id="1e20, stored as 21 digits"),
+        (-(2.0**63) * 2, "R15"),
         (datetime.date(2026, 1, 1), "R15"),
         (b"x", "R15"),
         ((1, 2), "R15"),
