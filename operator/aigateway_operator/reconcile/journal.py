@@ -51,12 +51,14 @@ class _Edit:
 @dataclass(slots=True)
 class _Told:
     """What has been told of one gateway. traces: of edits that no record of a revision names yet; unproved: of those whose
-    revision no record of pods names yet. rollout, health: what the last record said.
+    revision no record of pods names yet; failed: of those that were named in a record of pods that do not run it, the latest
+    `MAX_TRACES`. rollout, health: what the last record said.
     """
 
     edits: list[_Edit] = field(default_factory=list)
     traces: dict[str, None] = field(default_factory=dict)
     unproved: dict[str, None] = field(default_factory=dict)
+    failed: dict[str, None] = field(default_factory=dict)
     rollout: tuple[object, ...] | None = None
     health: dict[str, HealthState] = field(default_factory=dict)
     failure: str = ""
@@ -205,10 +207,16 @@ class Journal:
         told.rollout = outcome
         if first and proof.complete and not told.unproved:
             return  # nothing but what was told by whoever led before
-        for part in _parts(told.unproved):
-            self._record(_rollout_record(key, proof, part, snapshot.gateway.uid))
+        # A trace is named once when pods fail and once when all run it: one pod that never does must not make every later
+        # record name every edit since.
+        named, told.unproved = told.unproved, {}
         if proof.complete:
-            told.unproved = {}
+            named, told.failed = told.failed | named, {}
+        else:
+            failed = [*told.failed, *named]
+            told.failed = dict.fromkeys(failed[-MAX_TRACES:])
+        for part in _parts(named):
+            self._record(_rollout_record(key, proof, part, snapshot.gateway.uid))
 
     def _tell_health(self, key: GatewayKey, told: _Told, snapshot: Snapshot, probing: Probing | None, health: HealthOf) -> None:
         if probing is None or snapshot.gateway is None:

@@ -157,3 +157,29 @@ async def test_pods_that_stay_behind_are_told_once() -> None:
     failed = [record for record in kept.of("rollout") if record.status == "failure"]
     assert len(failed) == 1
     assert failed[0].metadata["stragglers"] or failed[0].metadata["unreachable"]
+
+
+@virtual
+async def test_while_a_pod_stays_behind_each_edit_is_named_once_and_once_more_when_all_run_it() -> None:
+    """One pod that hangs for a week must not make every record list every edit since; what was proved late is still told."""
+    kept = Kept()
+    async with world(World(recorder=kept)) as at:
+        await follow(at)
+        furnish(at, 1)
+        at.lead()
+        await at.settle(30)
+        kept.records.clear()
+        at.fleet.frozen.add("gateway-0")
+        traces = []
+        for number in range(5):
+            flip(at, current=("big", "small")[number % 2])
+            await at.settle(30)
+            traces.append(trace_of(at))
+        failed = [record.metadata["traces"] for record in kept.of("rollout")]
+        assert failed == [[trace] for trace in traces]
+        kept.records.clear()
+        at.fleet.frozen.clear()
+        await at.settle(200)
+    (proved,) = kept.of("rollout")
+    assert proved.status == "success"
+    assert proved.metadata["traces"] == traces
