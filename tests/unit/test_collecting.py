@@ -28,3 +28,18 @@ def test_modules_are_walked_no_more_and_later_garbage_is_still_found() -> None:
         assert later() is None
     finally:
         gc.unfreeze()
+
+
+def test_what_was_frozen_and_is_used_no_more_goes_with_the_next_call() -> None:
+    """The controller starts anew when its namespaces change: each former one kept its whole store for ever."""
+    former = _Ring()
+    seen = weakref.ref(former)
+    freeze_what_is_there()
+    try:
+        del former
+        gc.collect()
+        assert seen() is not None, "frozen: the next call has to look at it"
+        freeze_what_is_there()
+        assert seen() is None
+    finally:
+        gc.unfreeze()
