@@ -194,21 +194,29 @@ def _compose(settings: Settings, client: KubeClient, logs: DualLog | None) -> Op
         clock=clock,
         on_proven=measures.PROPAGATION_SECONDS.histogram(registry).observe,
     )
+    connector = Connector(context)
     mirrors = RedisMirrors(
-        Resolver(context, Random()),  # noqa: S311 - any of the addresses, not a secret
+        Resolver(context, Random(), connector.resolver.addresses),  # noqa: S311 - any of the addresses, not a secret
         on_change=lambda key: controller.on_mirror(key),
         may_write=lambda: leadership.is_leader,
         clock=clock,
         channel=settings.redis_channel,
     )
-    connector = Connector(context)
     prober = HealthProber(
         lambda target: make_checker(target, connector), on_change=lambda key: controller.on_health(key), clock=clock
     )
     leadership, poster = election or _AlwaysLeader(), EventPoster(client, identity)
     ports = Ports(client, secret_watch, owned_watch, leadership, poster, rollouts, mirrors, prober)
     rounds = measures.ROUND_SECONDS.histogram(registry)
-    controller = Controller(ports, context, settings.namespaces, clock, on_round=rounds.observe, recorder=logs)
+    controller = Controller(
+        ports,
+        context,
+        settings.namespaces,
+        clock,
+        on_round=rounds.observe,
+        recorder=logs,
+        on_listed=lambda: source.start(),
+    )
     source = KopfSource(
         controller.on_object,
         kubeconfig=settings.kubeconfig,

@@ -23,6 +23,7 @@ from aigateway_config import ConfigReader, Configuration, MemoryReading, Offer
 from aigateway_config.mirror import document_key
 from aigateway_config.redis_mirror import RedisMirror
 from aigateway_operator.api.meta import GatewayKey
+from aigateway_operator.datastores.resolving import Resolver as Names
 from aigateway_operator.plan import names
 from aigateway_operator.plan.mirroring import MirrorTarget
 from aigateway_operator.rollout.mirror import RedisMirrors
@@ -186,12 +187,12 @@ class Operator:
 
 @asynccontextmanager
 async def mirroring(
-    context: RuleContext = CONTEXT, resolve: Callable[[str, int], Awaitable[str]] | None = None
+    context: RuleContext = CONTEXT, resolve: Callable[[str], Awaitable[str]] | None = None
 ) -> AsyncIterator[Operator]:
     """Run the operator's end. `resolve` stands in for DNS and the address rules."""
     loop = asyncio.get_running_loop()
     mirrors = RedisMirrors(
-        resolve or Resolver(context, Random(1)),
+        resolve or Resolver(context, Random(1), Names().addresses),
         on_change=lambda key: operator.told.append(key),
         may_write=lambda: operator.may_write(),
         clock=loop.time,

@@ -65,7 +65,7 @@ async def test_a_document_waits_for_credentials_that_the_volume_has_not_brought(
         async def waits() -> None:
             assert "CredentialsPending" in (pod.reader.error or ""), pod.reader.error
 
-        await eventually_async(waits, within_seconds=5)
+        await eventually_async(waits, within_seconds=20)
         assert pod.revision == 1
         pod.volume.show(gateway)
         await pod.runs(2)

@@ -46,7 +46,7 @@ class Setting:
         async def check() -> None:
             assert self.told == [KEY] * times
 
-        await eventually_async(check, within_seconds=5)
+        await eventually_async(check, within_seconds=20)
 
     async def says(self, trouble: str | None) -> None:
         """Wait until the trouble holds this text; "" and None are meant exactly."""

@@ -2,7 +2,7 @@
 
 `getaddrinfo` cannot be cancelled: against a DNS server that does not answer it holds its thread for half a minute. So a name
 that is being looked up is not looked up again, threads are few, and they are daemons, so that none holds up the process's end.
-Called by `connecting`.
+Called by `connecting`, and by whoever `main` gives one to.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ IDLE_SECONDS: Final = 30.0
 Lookup = Callable[[str], list[Address]]
 
 
-class NameUnknownError(Exception):
+class NameUnknownError(OSError):
     """DNS knows no such name, or says that it cannot tell."""
 
 

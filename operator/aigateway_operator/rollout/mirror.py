@@ -26,7 +26,7 @@ class RedisMirrors:
 
     def __init__(
         self,
-        resolve: Callable[[str, int], Awaitable[str]],
+        resolve: Callable[[str], Awaitable[str]],
         *,
         on_change: Callable[[GatewayKey], None],
         may_write: Callable[[], bool],

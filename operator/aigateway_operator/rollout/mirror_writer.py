@@ -47,11 +47,11 @@ STEP_SECONDS: Final = 10.0
 class MirrorTools:
     """What writers work with.
 
-    resolve: name and port → checked address, raises Unresolved. may_write: this process leads. on_change: what is said of a
+    resolve: name → checked address, raises Unresolved. may_write: this process leads. on_change: what is said of a
     mirror is another than before. counts: documents written, failures, connections.
     """
 
-    resolve: Callable[[str, int], Awaitable[str]]
+    resolve: Callable[[str], Awaitable[str]]
     channel: str
     may_write: Callable[[], bool]
     on_change: Callable[[GatewayKey], None]
@@ -103,7 +103,7 @@ class MirrorWriter:
         """Keep one connection in use until the target is elsewhere."""
         if target.missing is not None:
             raise Unresolved(f"cannot be reached: credentials file '{target.missing}' has no value; see ResolvedRefs")
-        address = await self._tools.resolve(target.endpoint.host, target.endpoint.port)
+        address = await self._tools.resolve(target.endpoint.host)
         self._tools.counts["connections"] += 1
         async with redis_client(target.endpoint, address=address) as redis:
             await self._keep(redis, target)
@@ -207,7 +207,7 @@ async def clear(target: MirrorTarget, tools: MirrorTools) -> None:
     """Remove a gateway's documents from Redis, once and as well as it can be done; raises nothing."""
     try:
         async with asyncio.timeout(STEP_SECONDS):
-            address = await tools.resolve(target.endpoint.host, target.endpoint.port)
+            address = await tools.resolve(target.endpoint.host)
             async with redis_client(target.endpoint, address=address) as redis:
                 await redis.unlink(*(document_key(str(target.gateway), file) for file in possible_files()))
     except Exception as error:  # noqa: BLE001 - what stays behind is ignored by readers: it gets no newer

@@ -1,20 +1,23 @@
 """Names → one address that the address rules allow, to be connected to as it is: a name may say something else a moment later.
 
-Called by the mirror's writer before every connection.
+Called by the mirror's writer before every connection. Who looks names up is given: `getaddrinfo` in the event loop's own
+threads would leave none for anybody else while DNS is silent.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
-from ipaddress import ip_address
+from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 from typing import Final
 
 from aigateway_operator.rules import RuleContext
 from aigateway_operator.rules.addresses import is_forbidden_address
+from aigateway_operator.rules.ranges import Address
 
 RESOLVE_SECONDS: Final = 2.0
+Addresses = Callable[[str], Awaitable[Sequence[Address]]]
+"""Returns every address of a name. Raises OSError where there is none."""
 
 
 class Unresolved(Exception):
@@ -24,22 +27,21 @@ class Unresolved(Exception):
 class Resolver:
     """Resolves and checks. `context`: for the address rules."""
 
-    def __init__(self, context: RuleContext, random: Random) -> None:
+    def __init__(self, context: RuleContext, random: Random, addresses: Addresses) -> None:
         self._context = context
+        self._addresses = addresses
         self._random = random
 
-    async def __call__(self, host: str, port: int) -> str:
+    async def __call__(self, host: str) -> str:
         """Return one of the allowed addresses of `host`, another one now and then. Raises Unresolved."""
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(RESOLVE_SECONDS):
-                found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                found = await self._addresses(host)
         except TimeoutError:
             raise Unresolved("has a name for which DNS gives no answer") from None
-        except (OSError, UnicodeError):
+        except OSError:
             raise Unresolved("has a name that does not resolve") from None
-        addresses = sorted({str(entry[4][0]).partition("%")[0] for entry in found})
-        refused = {address: is_forbidden_address(ip_address(address), self._context) for address in addresses}
+        refused = {str(address): is_forbidden_address(address, self._context) for address in found}
         allowed = [address for address, reason in refused.items() if reason is None]
         if allowed:
             return self._random.choice(allowed)
