@@ -16,6 +16,7 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final
 
 from aiohttp import ClientError, web
@@ -44,7 +45,7 @@ IDLE_SECONDS: Final = 180.0
 LINGER_SECONDS: Final = 1.0
 """How long what is left of a refused body is read away, so that the caller sees the answer and no broken connection."""
 MAX_CONNECTIONS: Final = 1024
-"""Of one listener. Beyond that the oldest that has no request gives way, as API servers' clients are used to."""
+"""Of one listener. Beyond that one gives way: of those that never sent a whole review, or else have been idle, the oldest."""
 STOP_SECONDS: Final = 5.0
 GOODBYE_SECONDS: Final = 0.05
 """How long callers have to read the last answer and take leave, before connections are cut."""
@@ -79,8 +80,8 @@ class WebhookServer:
     _metrics: AdmissionMetrics = field(init=False)
     _http: web.Server | None = field(default=None, init=False)
     _listener: asyncio.Server | None = field(default=None, init=False)
-    _at_work: set[asyncio.Transport] = field(default_factory=set, init=False)
-    """Connections with a request under way."""
+    _asked: dict[web.RequestHandler, bool] = field(default_factory=dict, init=False)
+    """Connections over which a whole review has come, the latest last, and whether it is at work. Others may be anybody's."""
 
     def __post_init__(self) -> None:
         self._metrics = AdmissionMetrics(self.registry)
@@ -139,26 +140,18 @@ class WebhookServer:
     def _accept(self) -> asyncio.Protocol:
         """Return the protocol of a new connection; beyond the limit an idle one ends, or this one."""
         assert self._http is not None  # noqa: S101 - set before the socket listens
-        if len(self._http.connections) < MAX_CONNECTIONS:
+        connections = self._http.connections
+        if len(connections) < MAX_CONNECTIONS:
             return self._http()
-        for connection in self._http.connections:  # in the order in which they came
-            transport = connection.transport
-            if transport is not None and transport not in self._at_work and not transport.is_closing():
-                transport.abort()
+        silent = (connection for connection in connections if connection not in self._asked)
+        idle = (connection for connection, at_work in self._asked.items() if not at_work)
+        for connection in chain(silent, idle):
+            if connection.transport is not None and not connection.transport.is_closing():
+                connection.transport.abort()
                 return self._http()
         return _Refusal()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        transport = request.transport
-        if transport is None:
-            raise ConnectionResetError("the caller has left")
-        self._at_work.add(transport)
-        try:
-            return await self._respond(request)
-        finally:
-            self._at_work.discard(transport)
-
-    async def _respond(self, request: web.BaseRequest) -> web.Response:
         try:
             response = await self._answer(request)
         except _TurnedAway as refusal:
@@ -176,22 +169,29 @@ class WebhookServer:
     async def _answer(self, request: web.BaseRequest) -> web.Response:
         length = _accepted_length(request)
         if length <= LEAST_BYTES:  # nearly every review; the number of connections bounds these
-            return await self._reviewed(await _read(request, length))
+            return await self._reviewed(request, await _read(request, length))
         body, began = bytearray(), time.monotonic()
         await _read_more(request, body, LEAST_BYTES, BODY_SECONDS)
         left = BODY_SECONDS - (time.monotonic() - began)
         try:
             async with self.intake.room_for(length):
                 await _read_more(request, body, length, left)
-                return await self._reviewed(bytes(body))
+                return await self._reviewed(request, bytes(body))
         except Busy:
             headers = {"Retry-After": "1"}
             raise _TurnedAway(503, "busy", "too many reviews at once: try again", headers) from None
 
-    async def _reviewed(self, body: bytes) -> web.Response:
+    async def _reviewed(self, request: web.BaseRequest, body: bytes) -> web.Response:
         answered, record = self._decide(body)
-        if record is not None and self.journal is not None and not await self.journal.operation_written(record):
-            self._metrics.unrecorded()
+        self._asked.pop(request.protocol, None)
+        if len(self._asked) > MAX_CONNECTIONS:
+            self._asked = {one: at_work for one, at_work in self._asked.items() if one.transport is not None}
+        self._asked[request.protocol] = True
+        try:
+            if record is not None and self.journal is not None and not await self.journal.operation_written(record):
+                self._metrics.unrecorded()
+        finally:
+            self._asked[request.protocol] = False
         return web.Response(body=answered, content_type=_JSON)
 
     def _decide(self, body: bytes) -> tuple[bytes, OperationRecord | None]:

@@ -69,6 +69,14 @@ async def connect(asked: Asked) -> tuple[asyncio.StreamReader, asyncio.StreamWri
     return await asyncio.open_connection("127.0.0.1", asked.server.port, ssl=CLIENT, server_hostname="127.0.0.1")
 
 
+async def whole_answer(reader: asyncio.StreamReader) -> None:
+    """Read an answer of 200 to its end."""
+    async with asyncio.timeout(20):
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        assert " 200 " in head.splitlines()[0], head
+        await reader.readexactly(int(head.lower().partition("content-length:")[2].split()[0]))
+
+
 @asynccontextmanager
 async def listening(*, client_ca: Path | None = None, intake: Intake | None = None) -> AsyncIterator[Asked]:
     """Run a server with a certificate, and a client."""
@@ -298,42 +306,52 @@ async def test_who_announces_much_and_sends_nothing_takes_no_room() -> None:
             writer.transport.abort()
 
 
-async def test_of_too_many_connections_the_one_idle_for_longest_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thousand sockets that ask nothing must not keep API servers out; one with a request under way is never cut."""
-    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 2)
+async def test_of_too_many_connections_those_give_way_that_never_asked_and_then_the_idle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A thousand sockets that send nothing, or headers alone, must not keep API servers out, nor cut theirs."""
+    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 3)
     async with listening() as asked:
-        (asking, sends), (idle, leaves) = await connect(asked), await connect(asked)
-        sends.write(HEAD % len(GOOD) + GOOD[:100])
-        await sends.drain()
-
-        async def check() -> None:
-            assert len(asked.server._at_work) == 1
-
-        await eventually_async(check, within_seconds=20)
-        assert (await asked.verdict(GOOD))["allowed"] is True
-        assert await asyncio.wait_for(idle.read(), 20) == b""
-        sends.write(GOOD[100:])
-        assert b"200" in await asyncio.wait_for(asking.readline(), 20)
-        for writer in (sends, leaves):
+        connections = [await connect(asked) for _ in range(3)]
+        (_, headers), (first, one), (second, two) = connections
+        headers.write(HEAD % len(GOOD) + GOOD[:100])
+        for reader, writer in ((first, one), (second, two), (first, one)):
+            writer.write(HEAD % len(GOOD) + GOOD)
+            await whole_answer(reader)
+        later = [await connect(asked)]
+        later[0][1].write(HEAD % len(GOOD) + GOOD)
+        await whole_answer(later[0][0])
+        assert await asyncio.wait_for(connections[0][0].read(), 20) == b"", "headers alone are the first to go"
+        later.append(await connect(asked))
+        assert await asyncio.wait_for(second.read(), 20) == b"", "of those that asked, the one idle for longest"
+        one.write(HEAD % len(GOOD) + GOOD)
+        await whole_answer(first)
+        for _, writer in (*connections, *later):
             writer.transport.abort()
 
 
-async def test_where_none_is_idle_a_new_connection_is_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing under way is given up for what may be nothing."""
+async def test_where_all_are_at_work_a_new_connection_is_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No review that has come whole is given up for what may be nothing."""
     monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 1)
+    disk, waits = asyncio.Event(), asyncio.Event()
+
+    class Slow:
+        keeps_operations = True
+
+        async def operation_written(self, _: OperationRecord) -> bool:
+            waits.set()
+            await disk.wait()
+            return True
+
     async with listening() as asked:
+        asked.server.journal = Slow()
         asking, sends = await connect(asked)
-        sends.write(HEAD % len(GOOD) + GOOD[:100])
-        await sends.drain()
-
-        async def check() -> None:
-            assert len(asked.server._at_work) == 1
-
-        await eventually_async(check, within_seconds=20)
+        sends.write(HEAD % len(GOOD) + GOOD)
+        await asyncio.wait_for(waits.wait(), 20)
         late, writer = await connect(asked)
         assert await asyncio.wait_for(late.read(), 20) == b""
-        sends.write(GOOD[100:])
-        assert b"200" in await asyncio.wait_for(asking.readline(), 20)
+        disk.set()
+        await whole_answer(asking)
         for one in (sends, writer):
             one.transport.abort()
 
