@@ -80,13 +80,16 @@ async def address(settings: GatewaySettings, reader: ConfigReader) -> tuple[str,
     host, port = settings.host, settings.port
     if host is not None and port is not None:
         return host, port
+    missing: NotReady | None = None
     try:
         app = (await reader.wait_ready(settings.wait_seconds)).app
-        names = app.host, app.port
+        named = app.host, app.port
     except NotReady as error:
-        logger.warning("No configuration within {:g} s, so {}:{} is taken. {}", settings.wait_seconds, *FALLBACK, error)
-        names = FALLBACK
-    return names[0] if host is None else host, names[1] if port is None else port
+        named, missing = FALLBACK, error
+    chosen = named[0] if host is None else host, named[1] if port is None else port
+    if missing is not None:
+        logger.warning("No configuration within {:g} s, so {}:{} is taken. {}", settings.wait_seconds, *chosen, missing)
+    return chosen
 
 
 def listen(host: str, port: int) -> socket.socket:

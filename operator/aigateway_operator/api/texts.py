@@ -13,8 +13,11 @@ from collections.abc import Iterable, Sequence
 def cannot_add_key(path: str, key: str, allowed: Sequence[str], *, guess: bool = True) -> str:
     """Refuse the unknown key `key` at `path` (`spec.app`); names the allowed keys and, with `guess`, the closest one."""
     close = difflib.get_close_matches(key, allowed, 1) if guess else []
-    same = [name for name in allowed if name.casefold().replace("_", "") == key.casefold().replace("_", "").replace("-", "")]
-    hint = f" Did you mean '{(same or close)[0]}'?" if same or close else ""
+    plain = key.casefold().replace("_", "").replace("-", "")
+    same = [name for name in allowed if name.casefold().replace("_", "") == plain]
+    begun = [name for name in allowed if name.casefold().startswith(plain)] if guess and len(plain) > 2 else []
+    guesses = same or begun or close  # `api_key` is the beginning of `apiKeySecretRef`, and not near enough to be close
+    hint = f" Did you mean '{guesses[0]}'?" if guesses else ""
     return f"Cannot add new key '{key}' to fixed structure at {path}. Allowed keys: {', '.join(allowed)}.{hint}"
 
 

@@ -12,12 +12,14 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
 from aigateway_operator import __version__
 from aigateway_operator.cli.exits import Exit
+from aigateway_operator.cli.remedies import remedy_of
 from aigateway_operator.errors import AigatewayError, ClusterError, SettingsError, SpecError
 
 if TYPE_CHECKING:
@@ -54,8 +56,8 @@ def main(argv: Sequence[str] | None = None, *, connect: Connect | None = None) -
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
-        parser = _parser(arguments)  # imports the command's module, and with it what an extra brings
         try:
+            parser = _parser(arguments)  # imports the command's module, and with it what an extra brings
             args = parser.parse_args(arguments)
         except SystemExit as end:  # argparse has printed the help or what is wrong
             return end.code if isinstance(end.code, int) else Exit.USAGE
@@ -67,9 +69,11 @@ def main(argv: Sequence[str] | None = None, *, connect: Connect | None = None) -
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return Exit.FINE
     except (KeyboardInterrupt, asyncio.CancelledError):
+        if sys.stderr.isatty():
+            print(file=sys.stderr)  # the shell's next prompt stands on a line of its own, below ^C
         return Exit.INTERRUPTED
     except AigatewayError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("\n".join(filter(None, (f"error: {error}", remedy_of(error)))), file=sys.stderr)
         return exit_of(error)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("aigateway"):
@@ -100,6 +104,10 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     asked = next((argument for argument in arguments if not argument.startswith("-")), None)
+    if asked is not None and asked not in COMMANDS:
+        closest = get_close_matches(asked, COMMANDS, 1)
+        meant = f"Did you mean '{closest[0]}'?" if closest else f"Commands: {', '.join(COMMANDS)}."
+        parser.error(f"invalid choice: '{asked}'. {meant}")
     for command, (module_name, text) in COMMANDS.items():
         if command == asked:
             module = import_module(f"aigateway_operator.cli.{module_name}")

@@ -173,5 +173,6 @@ def _summary(reading: Reading, findings: list[Finding]) -> str:
     kinds = Counter(manifest.kind for manifest in reading.manifests)
     looked_at = ", ".join(counted(kinds[kind], kind) for kind in (*OURS, SECRET) if kinds[kind]) or "no object"
     severities = Counter(finding.severity for finding in findings)
-    said = ", ".join(counted(severities[one], one) for one in (ERROR, WARNING, NOTE) if severities[one]) or "all rules hold"
+    none_broken = "all rules hold" if reading.manifests else "nothing of ours is there"  # green would say more than is known
+    said = ", ".join(counted(severities[one], one) for one in (ERROR, WARNING, NOTE) if severities[one]) or none_broken
     return paint(f"{looked_at} checked: {said}.", "red" if severities[ERROR] else "green", sys.stdout)

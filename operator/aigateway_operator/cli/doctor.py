@@ -25,7 +25,8 @@ from aigateway_operator.cli.doctor_webhook import check_webhook
 from aigateway_operator.cli.exits import Exit
 from aigateway_operator.cli.mount import OPERATOR_NAMESPACE, parse_delivery
 from aigateway_operator.cli.output import print_data
-from aigateway_operator.errors import AigatewayError, ClusterError, NotFound, SpecError
+from aigateway_operator.cli.remedies import remedy_of
+from aigateway_operator.errors import AigatewayError, ClusterError, Forbidden, NotFound, SpecError
 from aigateway_operator.kube.resources import GATEWAY_CONFIGS, PODS, VIRTUAL_MODELS, JsonObject
 from aigateway_operator.rollout.selector import label_selector
 from aigateway_operator.settings import Settings
@@ -68,9 +69,11 @@ async def _examine(args: argparse.Namespace) -> list[Check]:
     checks.extend(check_disk(settings))
     try:
         async with (args.connect or connect)(args) as cluster:
-            checks.extend([check async for check in _cluster(cast("Patient", cluster), args, settings)])
+            async for check in _cluster(cast("Patient", cluster), args, settings):
+                checks.append(check)  # one by one: what was found before an error stays
     except AigatewayError as error:
-        checks.append(wrong("api", "access", str(error), "Name the cluster with --kubeconfig and --context; see that it runs."))
+        remedy = remedy_of(error) or "Name the cluster with --kubeconfig and --context."
+        checks.append(wrong("api", "access", str(error), remedy))
     return checks
 
 
@@ -87,14 +90,16 @@ async def _cluster(cluster: Patient, args: argparse.Namespace, settings: Setting
     if settings.leader_election:
         yield await check_leader(cluster, home, settings.lease_name, datetime.now(UTC))
     namespace = chosen_namespace(args)
-    gateways = await _list(cluster, namespace)
+    gateways, refused = await _list(cluster, namespace)
     if settings.webhook_certificates != "off":
         place = (settings.webhook_secret_namespace or home, settings.webhook_secret_name)
         secret = place if settings.webhook_certificates == "self" else None
         where = namespace or (gateways[0]["metadata"]["namespace"] if gateways else "default")
         async for check in check_webhook(cluster, settings.webhook_configuration, secret, where):
             yield check
-    if not gateways:
+    if refused is not None:
+        yield doubt("gateways", "GatewayConfig", f"cannot be looked at: {refused}", remedy_of(refused))
+    elif not gateways:
         yield doubt("gateways", "GatewayConfig", "there is none here", "Look elsewhere with -n NAMESPACE or -A.")
     async for check in _gateways(cluster, namespace, gateways):
         yield check
@@ -112,12 +117,14 @@ def _named(settings: Settings) -> dict[str, str]:
     }
 
 
-async def _list(cluster: Patient, namespace: str | None) -> list[JsonObject]:
-    """Return all GatewayConfigs; none where the kind is not installed, which another row says."""
+async def _list(cluster: Patient, namespace: str | None) -> tuple[list[JsonObject], Forbidden | None]:
+    """Return all GatewayConfigs, and why they may not be seen; none where the kind is not installed, which another row says."""
     try:
-        return (await cluster.list_all(GATEWAY_CONFIGS, namespace))[0]
+        return (await cluster.list_all(GATEWAY_CONFIGS, namespace))[0], None
     except NotFound:
-        return []
+        return [], None
+    except Forbidden as error:
+        return [], error
 
 
 async def _gateways(cluster: Patient, namespace: str | None, gateways: list[JsonObject]) -> AsyncIterator[Check]:

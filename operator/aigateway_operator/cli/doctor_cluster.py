@@ -100,6 +100,8 @@ NEEDS: Final = (
 )
 """hack/manifests/operator.yaml grants exactly these; a test compares them."""
 
+_ROLES: Final = "Apply the operator's roles again, see docs/operations.md#rights."
+
 
 async def check_api(cluster: Patient) -> Check:
     """Return a row on the API server. Raises ClusterError if it cannot be reached: nothing else can be said then."""
@@ -184,7 +186,7 @@ async def _need(
         "rights",
         need.subject,
         f"{who} may not {verbs} in {where}",
-        "Apply the operator's roles again, see docs/operations.md#rights.",
+        _ROLES if account else f"If the operator runs as this account: {_ROLES} If not, ask about its own with --account.",
     )
 
 

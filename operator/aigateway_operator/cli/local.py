@@ -2,11 +2,11 @@
 
 VirtualModels, GatewayConfigs and Secrets of DIR become the files that pods would mount, below DIR/.aigateway, and follow every
 change of DIR. What is broken is named with file and line, and what was valid before stays. With --serve the gateway runs on it.
-Needs neither kopf nor a cluster. Flags in, rounds, events out; the work is in the modules named `local_*`.
 """
 
 from __future__ import annotations
 
+# Flags in, rounds, events out; the work is in the modules named `local_*`. Imports neither kopf nor the Kubernetes client.
 import argparse
 import asyncio
 import os

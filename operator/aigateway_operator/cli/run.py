@@ -6,7 +6,7 @@ Turns flags into settings and nothing more; `main` does the work. Flags and thei
 from __future__ import annotations
 
 import argparse
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -56,7 +56,10 @@ def add_flag(parser: argparse.ArgumentParser, name: str, field: FieldInfo) -> No
     """Add the flag of one setting; its text is the setting's."""
     flag = f"--{name.replace('_', '-')}"
     text = (field.description or "").replace("%", "%%")
+    if "Default:" not in text:
+        text = f"{text} Default: {str(field.default).lower() if field.annotation is bool else field.default}."
     if field.annotation is bool:
         parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
     else:
-        parser.add_argument(flag, metavar="VALUE", help=text)
+        words = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+        parser.add_argument(flag, metavar="|".join(words) or "VALUE", help=text)

@@ -65,7 +65,7 @@ async def _once(cluster: Cluster, args: argparse.Namespace) -> int:
     seen = await look(cluster, chosen_namespace(args), args.gateway)
     if args.output:
         print_data(seen.as_data(), args.output)
-    else:
+    elif seen.gateways or not args.gateway:
         print("\n".join(screen(seen, datetime.now(UTC), sys.stdout)))
     if args.gateway and not any(view.state != "Missing" for view in seen.gateways):
         say(f"GatewayConfig '{args.gateway}' does not exist here; look elsewhere with -n NAMESPACE or -A", "red")

@@ -6,17 +6,22 @@ appear in a repr or an error. Called by `kube.transport` and, for the same crede
 
 from __future__ import annotations
 
+import asyncio
 import os
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
+import yaml
 from kubernetes.aio import config as loading
 from kubernetes.aio.client import Configuration
 
 from aigateway_operator.errors import SettingsError
+
+LOAD_SECONDS: Final = 60.0
+"""How long an exec plugin may take: it may ask a provider, and some open a browser."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +59,18 @@ class ClusterAccess:
             if self.kubeconfig is None and os.environ.get("KUBERNETES_SERVICE_HOST") and "KUBECONFIG" not in os.environ:
                 loading.load_incluster_config(configuration)  # type: ignore[no-untyped-call]  # the package types only a part
             else:
-                await self._load_kubeconfig(configuration)
-        except (loading.ConfigException, OSError, ValueError, TypeError, KeyError) as error:
+                async with asyncio.timeout(LOAD_SECONDS):
+                    await self._load_kubeconfig(configuration)
+        except TimeoutError:
+            raise SettingsError(
+                f"the credential plugin of {self._place()} did not answer within {LOAD_SECONDS:g} s; "
+                "run its command (users[].user.exec) by hand to see what it waits for"
+            ) from None
+        except (loading.ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             # The library's texts name files and keys of the kubeconfig, but may also quote a value: only the kind is kept.
             raise SettingsError(
-                f"cannot load credentials for the cluster from {self._place()} ({type(error).__name__}); "
-                "name a readable kubeconfig and one of its contexts, or run in a pod with a service account"
+                f"cannot load credentials for the cluster from {self._place()} ({type(error).__name__}); see that it is a "
+                "kubeconfig with a current context, or name another with --kubeconfig or $KUBECONFIG, and --context"
             ) from None
         if self.server_override is not None:
             configuration.host = self.server_override.rstrip("/")
@@ -93,16 +104,20 @@ class ClusterAccess:
         )
 
     def _kubeconfig_file(self) -> str:
+        """Return the file, or several with os.pathsep between. Raises SettingsError where none of them can be read."""
         if self.kubeconfig is None:
-            return os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
-        if not os.access(self.kubeconfig, os.R_OK):
-            raise SettingsError(f"kubeconfig {self.kubeconfig} is not readable; name another with --kubeconfig or $KUBECONFIG")
-        return str(self.kubeconfig)
+            named = os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
+        else:
+            named = str(self.kubeconfig)
+        if not any(os.access(Path(one).expanduser(), os.R_OK) for one in named.split(os.pathsep)):
+            raise SettingsError(f"kubeconfig {named} is not readable; name another with --kubeconfig or $KUBECONFIG")
+        return named
 
     def _place(self) -> str:
-        if self.kubeconfig is None:
-            return "$KUBECONFIG, ~/.kube/config or the pod's service account"
-        return f"{self.kubeconfig}" + (f", context {self.context}" if self.context else "")
+        named = self.kubeconfig or os.environ.get("KUBECONFIG")
+        if named is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
+            return "the pod's service account"
+        return f"{named or '~/.kube/config'}" + (f", context {self.context}" if self.context else "")
 
 
 async def authorization(configuration: Any) -> str | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from aigateway_operator.cli.mount import parse_delivery
 from aigateway_operator.errors import Forbidden
 from aigateway_operator.kube.resources import JsonObject, Resource
 from aigateway_operator.settings import Settings
+from tests.cli_suite import run_cli
 from tests.unit.cli.test_screens import make_object
 
 ROLES = Path(__file__).resolve().parents[3] / "hack" / "manifests" / "operator.yaml"
@@ -77,6 +81,15 @@ async def test_rights_are_asked_for_each_namespace_and_named() -> None:
     wrong = [check for check in checks if check.state is State.WRONG]
     assert len(wrong) == len([need for need in NEEDS if need.where == "work"])
     assert all("namespace closed" in check.message and "open" not in check.message for check in wrong)
+
+
+async def test_rights_of_a_person_are_not_taken_for_the_operators() -> None:
+    """Somebody who looks with an account of their own is told whose rights these are, and how to ask about the other's."""
+    for account, words in ((None, "ask about its own with --account"), (("system", "operator"), "Apply the operator's roles")):
+        [first, *_] = await check_rights(Patient(), ["closed"], "system", {}, account)
+        assert first.state is State.WRONG
+        assert words in first.remedy
+        assert ("--account" in first.remedy) == (account is None)
 
 
 async def test_rights_that_may_not_be_asked_about_are_one_doubt() -> None:
@@ -158,3 +171,27 @@ def test_folders_of_the_logs_are_looked_at(tmp_path: Path) -> None:
         ("AIGATEWAY_LOG_SPOOL_DIR", State.FINE),
         ("AIGATEWAY_LOG_MONGODB_URI_FILE", State.WRONG),
     ]
+
+
+def test_whoever_may_not_list_gateways_still_sees_the_rest() -> None:
+    """One refusal is one row with what to do, not the end of the table; seen as people without the right see it."""
+
+    class Closed(Patient):
+        async def list_all(
+            self, resource: Resource, namespace: str | None, *, label_selector: str | None = None
+        ) -> tuple[list[JsonObject], str]:
+            raise Forbidden("gatewayconfigs is forbidden", status=403)
+
+        async def get(self, resource: Resource, namespace: str, name: str) -> JsonObject:
+            raise Forbidden("get is forbidden", status=403)
+
+    @asynccontextmanager
+    async def connect(_args: Namespace) -> AsyncIterator[Closed]:
+        yield Closed()
+
+    done = run_cli("doctor", "-n", "ai", "-o", "json", connect=connect)
+    rows = {(one["area"], one["subject"]): one for one in done.data["checks"]}
+    assert rows["api", "version"]["state"] == State.FINE
+    assert rows["gateways", "GatewayConfig"]["state"] == State.DOUBT
+    assert "a context that has it" in rows["gateways", "GatewayConfig"]["remedy"]
+    assert ("api", "access") not in rows

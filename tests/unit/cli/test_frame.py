@@ -11,7 +11,8 @@ import pytest
 
 from aigateway_operator.cli import COMMANDS, exit_of, main
 from aigateway_operator.cli.exits import Exit
-from aigateway_operator.errors import Forbidden, RenderError, SettingsError, SpecError, Unavailable
+from aigateway_operator.cli.remedies import remedy_of
+from aigateway_operator.errors import AigatewayError, Forbidden, RenderError, SettingsError, SpecError, Unavailable
 from aigateway_operator.settings import Settings
 from tests.cli_suite import model, run_cli, write_manifests
 
@@ -54,7 +55,8 @@ def test_kubectl_plugin_is_called_so_in_its_help(monkeypatch: pytest.MonkeyPatch
     ("argv", "words"),
     [
         ([], "required: COMMAND"),
-        (["bogus"], "invalid choice: 'bogus'"),
+        (["bogus"], "invalid choice: 'bogus'. Commands: run, webhook, "),
+        (["stauts"], "Did you mean 'status'?"),
         (["check"], "required: FILE"),
         (["check", "x", "--colour"], "unrecognized arguments: --colour"),
         (["check", "x", "-o", "xml"], "invalid choice: 'xml'"),
@@ -72,6 +74,75 @@ def test_errors_have_the_exit_codes_of_their_kind() -> None:
     """Scripts tell a refusal from a mistake in the call and from a cluster that is away."""
     errors = [SettingsError("x"), SpecError("x"), Unavailable("x"), Forbidden("x", status=403), RenderError("x")]
     assert [exit_of(error) for error in errors] == [2, 2, 3, 3, 1]
+
+
+def test_a_kubeconfig_that_cannot_be_used_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Absent, no YAML, or no mapping: the file is named with the remedy, and what it holds is not quoted."""
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setenv("KUBECONFIG", f"{tmp_path}/a:{tmp_path}/b")
+    absent = run_cli("status")
+    assert absent.code == Exit.USAGE
+    assert f"kubeconfig {tmp_path}/a:{tmp_path}/b is not readable; name another" in absent.err
+    for content in ("token: [hunter2", "[hunter2]", "hunter2"):
+        (tmp_path / "broken").write_text(content)
+        done = run_cli("status", "--kubeconfig", str(tmp_path / "broken"))
+        assert done.code == Exit.USAGE, content
+        assert f"cannot load credentials for the cluster from {tmp_path}/broken" in done.err
+        assert "--kubeconfig" in done.err
+        assert "hunter2" not in done.err
+
+
+def test_a_credential_plugin_that_hangs_is_named(tmp_path: Path) -> None:
+    """It may wait for a login that nobody sees; no command waits for ever. Run as a program: the plugin outlives it."""
+    code = (
+        "import sys; from aigateway_operator.kube import access; access.LOAD_SECONDS = 0.2;"
+        "from aigateway_operator.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    plugin = "{apiVersion: client.authentication.k8s.io/v1, command: sleep, args: ['30'], interactiveMode: Never}"
+    (tmp_path / "config").write_text(
+        '{clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}], current-context: c, '
+        f"contexts: [{{name: c, context: {{cluster: c, user: u}}}}], users: [{{name: u, user: {{exec: {plugin}}}}}]}}"
+    )
+    done = run_program("status", "--kubeconfig", str(tmp_path / "config"), code=code)
+    assert done.returncode == Exit.USAGE
+    assert f"the credential plugin of {tmp_path}/config did not answer within 0.2 s; run its command" in done.stderr
+
+
+def test_an_api_server_that_does_not_answer_is_told_with_what_to_look_at(tmp_path: Path) -> None:
+    """The wrong context is the usual cause; nothing listens on port 1."""
+    cluster = '{name: c, cluster: {server: "http://127.0.0.1:1"}}'
+    (tmp_path / "config").write_text(
+        f"clusters: [{cluster}]\ncontexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n"
+        "users: [{name: u, user: {}}]\ncurrent-context: c\n"
+    )
+    done = run_cli("status", "--kubeconfig", str(tmp_path / "config"))
+    assert done.code == Exit.CLUSTER
+    assert "127.0.0.1:1" in done.err
+    assert "--kubeconfig and --context name another" in done.err
+
+
+def test_help_of_run_says_defaults_and_words_to_choose_from() -> None:
+    """Nobody has to look them up in the documentation."""
+    shown = " ".join(run_cli("run", "--help").out.split())
+    assert "Name of that Lease. Default: aigateway-operator." in shown
+    assert "--log-level DEBUG|INFO|WARNING|ERROR Lowest level" in shown
+    assert "certainly alone. Default: true." in shown
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (Unavailable("x"), "Is this the right cluster"),
+        (Forbidden("x", status=401), "log in again"),
+        (Forbidden("x", status=403), "Ask for that right"),
+        (Unavailable("x", status=503), ""),
+        (SettingsError("x"), ""),
+    ],
+)
+def test_what_the_cluster_refuses_is_told_with_what_to_do(error: AigatewayError, words: str) -> None:
+    """A text that says its own remedy gets no second one."""
+    assert words in remedy_of(error)
+    assert bool(remedy_of(error)) == bool(words)
 
 
 def test_every_wrong_setting_of_run_is_named_with_flag_and_variable(monkeypatch: pytest.MonkeyPatch) -> None:

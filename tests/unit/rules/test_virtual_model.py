@@ -159,6 +159,8 @@ def test_unknown_key_names_the_allowed_ones_and_the_closest() -> None:
     (found,) = check_virtual_model(make_virtual_model(base_url="x"), CONTEXT)
     assert found.message.startswith("Cannot add new key 'base_url' to fixed structure at spec. Allowed keys: gatewayRef, ")
     assert found.message.endswith("Did you mean 'baseUrl'?")
+    (found,) = check_virtual_model(make_virtual_model(backends=[{"name": "small", "model": "a", "api_key": "x"}]), CONTEXT)
+    assert found.message.endswith("Did you mean 'apiKeySecretRef'?")
     (found,) = check_virtual_model(make_virtual_model(zzz="x"), CONTEXT)
     assert "Did you mean" not in found.message
     (found,) = check_virtual_model(make_virtual_model(**{"baseUrll" * 20: "x"}), CONTEXT)
