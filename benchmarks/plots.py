@@ -18,6 +18,8 @@ BAR: Final = 22
 GAP: Final = 10
 HEAD: Final = 46
 FOOT: Final = 16
+TEXT: Final = 110
+"""What a value with its unit takes at most."""
 COLOURS: Final = ("#2b6cb0", "#2f855a", "#b7791f", "#805ad5", "#718096")
 MISSED: Final = "#c53030"
 
@@ -32,28 +34,35 @@ class Bar:
 
 
 def bars(title: str, shown: Sequence[Bar], *, limit: float | None = None) -> str:
-    """Return horizontal bars with one scale; `limit` draws the goal as a line."""
+    """Return horizontal bars with one scale; `limit` draws the goal as a line, which no value is written across."""
     most = max([bar.figure.most for bar in shown] + ([limit] if limit else []) + [1e-9])
     room = WIDTH - LABEL - 130
-    height = HEAD + len(shown) * (BAR + GAP) + FOOT
+    head = HEAD if limit is None else HEAD + BAR  # room for the goal's own text below the title
+    height = head + len(shown) * (BAR + GAP) + FOOT
+    goal = None if limit is None else limit / most * room
     parts = [_frame(height, title)]
     for number, bar in enumerate(shown):
-        top = HEAD + number * (BAR + GAP)
+        top = head + number * (BAR + GAP)
         middle, least, far = (value / most * room for value in (bar.figure.middle, bar.figure.least, bar.figure.most))
         colour, line = COLOURS[bar.kind % len(COLOURS)], top + BAR / 2
         parts += [
             _text(LABEL - 8, line + 5, bar.label, "end"),
             f'<rect x="{LABEL}" y="{top}" width="{max(1.0, middle):.1f}" height="{BAR}" fill="{colour}"/>',
             f'<path d="M{LABEL + least:.1f} {line}H{LABEL + far:.1f}" stroke="#1a202c" stroke-width="2"/>',
-            _text(LABEL + far + 8, line + 5, f"{short(bar.figure.middle)} {bar.figure.unit}"),
+            _text(LABEL + _free(far, goal) + 8, line + 5, f"{short(bar.figure.middle)} {bar.figure.unit}"),
         ]
-    if limit is not None:
-        x = LABEL + limit / most * room
+    if limit is not None and goal is not None:
+        x = LABEL + goal
         parts.append(
-            f'<path d="M{x:.1f} {HEAD - 6}V{height - FOOT}" stroke="{MISSED}" stroke-width="2" stroke-dasharray="6 4"/>'
+            f'<path d="M{x:.1f} {head - 6}V{height - FOOT}" stroke="{MISSED}" stroke-width="2" stroke-dasharray="6 4"/>'
         )
-        parts.append(_text(x, HEAD - 10, f"goal {short(limit)}", "middle", MISSED))
+        parts.append(_text(x, head - 10, f"goal {short(limit)}", "middle", MISSED))
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _free(end: float, goal: float | None) -> float:
+    """Return where a value's text may begin: at the end of its bar, or at the goal where that would cross the text."""
+    return goal if goal is not None and end < goal < end + TEXT else end
 
 
 def lines(title: str, series: Mapping[str, Sequence[tuple[float, float]]], unit: str) -> str:

@@ -50,7 +50,7 @@ def _edits(figures: Mapping[str, Figure]) -> list[str]:
     cpu, kilobytes = middle(figures, "churn.cpu"), middle(figures, "churn.etcd")
     requests, idle = middle(figures, "churn.requests"), middle(figures, "idle.cpu")
     if cpu is None or kilobytes is None or requests is None:
-        return ["Edits were not measured."]
+        return ["What edits cost was not part of that run: `python -m benchmarks churn` measures it."]
     made = [
         "| edits a day | API requests a day, all but Lease | CPU | etcd a day |",
         "|---|---|---|---|",
@@ -66,7 +66,7 @@ def _edits(figures: Mapping[str, Figure]) -> list[str]:
 def _pods(figures: Mapping[str, Figure]) -> list[str]:
     sizes = [int(name.split(".")[1]) for name in figures if name.startswith("crowd.") and name.endswith(".idle.cpu")]
     if not sizes:
-        return ["Pods were not measured."]
+        return ["What pods cost was not part of that run: `python -m benchmarks crowd` measures it."]
     pods = max(sizes)
     idle, edit = figures[f"crowd.{pods}.idle.cpu"].middle, figures[f"crowd.{pods}.edit.cpu"].middle
     return [

@@ -52,6 +52,19 @@ def test_bars_are_as_long_as_their_medians() -> None:
     assert long == pytest.approx(2 * short, rel=0.01)
 
 
+def test_no_value_is_written_across_the_goal() -> None:
+    """A bar that ends a little before the goal has its value behind the line; one that ends far before or beyond keeps it."""
+    shown = [Bar("near", Figure("ms", (9.0,))), Bar("far", Figure("ms", (1.0,))), Bar("beyond", Figure("ms", (40.0,)))]
+    text = plots.bars("t", shown, limit=10)
+    goal = plots.LABEL + 10 / 40 * (plots.WIDTH - plots.LABEL - 130)
+    texts = ET.fromstring(text).iter("{http://www.w3.org/2000/svg}text")
+    places = {one.text: float(one.get("x", "0")) for one in texts}
+    assert places["9 ms"] == pytest.approx(goal + 8)
+    assert places["1 ms"] == pytest.approx(goal + 8)
+    assert places["40 ms"] > goal + 8
+    assert plots.bars("t", [Bar("far", Figure("ms", (1.0,)))], limit=100).count(f'x="{plots.LABEL + 3.8 + 8:.1f}"') == 1
+
+
 def test_sizing_is_written_between_its_comments_and_nowhere_else() -> None:
     """What people wrote around the measured part stays; memory follows rest and slope."""
     text = page.with_tables(f"# Sizing\nby hand\n{page.BEGIN}\nold\n{page.END}\nmore by hand\n", measured())
