@@ -102,8 +102,7 @@ def env() -> int:
     if state is None:
         print("Nothing is up. `python -m hack up` first.", file=sys.stderr)
         return 1
-    for name, value in state["environment"].items():
-        print(f"export {name}='{value}'")
+    print("\n".join(_exports(state)))
     return 0
 
 
@@ -206,7 +205,12 @@ def _kept_logs() -> Iterator[Path]:
 
 def _print_reach(state: dict[str, Any]) -> None:
     print(f"  API server  {state['url']}")
-    for name, value in state["environment"].items():
-        print(f"  export {name}='{value}'")
-    print(f"  kubectl     {state['kubectl']}")
-    print('  In one go:  eval "$(python -m hack env)"')
+    for line in _exports(state):
+        print(f"  {line}")
+    print(f'  In one go:  eval "$({sys.executable} -m hack env)"')
+
+
+def _exports(state: dict[str, Any]) -> list[str]:
+    """Return the lines for a shell; kubectl and the `aigateway` of this environment come first in its PATH."""
+    lines = [f"export {name}='{value}'" for name, value in state["environment"].items()]
+    return [*lines, f"export PATH='{Path(state['kubectl']).parent}:{Path(sys.executable).parent}':\"$PATH\""]

@@ -155,7 +155,8 @@ def _say_how_to_reach(show: Show) -> None:
     screen, plane, operator = show.screen, show.plane, show.operator
     screen.title("Left running, as you asked")
     screen.command(f"export KUBECONFIG={plane.kubeconfig}")
-    screen.command(f"export PATH={plane.binaries['kubectl'].parent}:$PATH")
+    screen.command(f"export PATH={plane.binaries['kubectl'].parent}:{Path(sys.executable).parent}:$PATH")
+    screen.command("export AIGATEWAY_ALLOW_ADDRESSES=127.0.0.0/8   # as the operator has it, for aigateway check and diff")
     screen.command(f"kubectl get vmodel,gwc -n {NAMESPACE}")
     screen.say(f"The operator's log: {operator.log}; its health and metrics: http://127.0.0.1:{operator.health_port}/metrics")
     for address in show.addresses:

@@ -71,6 +71,11 @@ def test_up_env_status_and_down_work_as_said_and_leave_nothing(hack: Hack, folde
         capture_output=True, text=True, check=False, timeout=30,
     )  # fmt: skip
     assert "kube-system" in reached.stdout, reached.stderr
+    found = subprocess.run(
+        ["/bin/sh", "-c", 'eval "$1"; command -v kubectl', "sh", hack("env").stdout],
+        capture_output=True, text=True, check=False, timeout=30,
+    )  # fmt: skip
+    assert found.stdout.strip() == str(kubectl), "the shell would take another kubectl, or none"
     assert "Ready to accept connections" in hack("logs", "redis-server").stdout
 
     down = hack("down")
