@@ -1,4 +1,4 @@
-"""What probing costs: CPU at idle with many gateways, what blackholed stores do to rounds, and whether anything piles up.
+"""What probing costs: CPU at idle with many gateways. What silent stores do to edits and reviews, `blackhole` asks.
 
 `python -m benchmarks probes [--gateways 50] [--seconds 40] [-o json]`. Redis and the MongoDB wire server are real, Qdrant is a
 small HTTP stand-in in a process of its own. Every gateway has targets of its own, so that nothing is shared.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import json
 import multiprocessing
 import os
@@ -33,24 +32,12 @@ from aigateway_operator.datastores.checking import make_checker
 from aigateway_operator.datastores.connecting import Connector
 from aigateway_operator.datastores.prober import HealthProber
 from aigateway_operator.plan.health import Probing, Schedule, StoreName, StoreTarget
-from aigateway_operator.plan.memo import Memo
-from aigateway_operator.plan.planner import plan
-from aigateway_operator.plan.snapshot import Snapshot
 from aigateway_operator.rules import RuleContext
-from benchmarks.reviewing import Reviewing
 from hack.stores import MongoServer, RedisServer
-from tests.builders import World, make_gateway_config, make_secret_state, make_virtual_model
 
 HOST: Final = "127.0.0.1"
 CPU_GOAL: Final = 0.01
-CHANGE_GOAL: Final = 0.05
-MODELS: Final = 300
-ROUNDS: Final = 40
-REVIEWS: Final = 150
-BLOCKS: Final = 5
-SETTLE_SECONDS: Final = 9.0
-"""Until every blackholed store is told as down: from then on it is checked once a period."""
-PAUSE_SECONDS: Final = 0.02
+PERIOD_SECONDS: Final = Schedule().period_seconds
 
 
 def main(arguments: list[str]) -> int:
@@ -60,6 +47,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seconds", type=float, default=40.0, help="how long each figure is measured (default: 40)")
     parser.add_argument("-o", "--output", choices=["text", "json"], default="text")
     parsed = parser.parse_args(arguments)
+    if parsed.seconds < PERIOD_SECONDS:
+        parser.error(f"--seconds {parsed.seconds:g}: each store is checked every {PERIOD_SECONDS:g} s; give at least that")
     logger.remove()
     figures = asyncio.run(_measure(parsed.gateways, parsed.seconds))
     if parsed.output == "json":
@@ -67,9 +56,7 @@ def main(arguments: list[str]) -> int:
         return 0
     for name, value in figures.items():
         print(f"{name:<58} {value}")
-    print(
-        f"goals: CPU at idle <= {CPU_GOAL:.0%} of a core; rounds beside blackholed stores change by less than {CHANGE_GOAL:.0%}"
-    )
+    print(f"goal: CPU at idle <= {CPU_GOAL:.0%} of a core")
     return 0
 
 
@@ -81,7 +68,6 @@ async def _measure(gateways: int, seconds: float) -> dict[str, Any]:
         ports: dict[StoreName, int] = {"redis": redis.port, "mongodb": mongo.port, "qdrant": qdrant.port}
         for label, host in (("by address", HOST), ("by name", "localhost")):
             figures |= await _idle(context, gateways, seconds, ports, host, label)
-    figures |= await _blackholed(context, gateways)
     return figures
 
 
@@ -106,72 +92,6 @@ async def _idle(
     }
 
 
-async def _blackholed(context: RuleContext, gateways: int) -> dict[str, Any]:
-    """Rounds of a gateway of some size in the same loop, with nothing probed and with every store blackholed, in turns."""
-    server = await asyncio.start_server(_silent, HOST, 0)
-    port = server.sockets[0].getsockname()[1]
-    ports: dict[StoreName, int] = {"redis": port, "mongodb": port, "qdrant": port}
-    snapshot, memo = _gateway()
-    alone: list[float] = []
-    after: list[float] = []
-    beside: list[float] = []
-    levels: list[tuple[int, int]] = []
-    reviews: tuple[list[float], list[float], list[float]] = [], [], []
-    with Reviewing() as webhook:
-        for _ in range(BLOCKS):
-            await asyncio.sleep(SETTLE_SECONDS)  # as long as before the others: caches cool down alike
-            alone += await _rounds(snapshot, memo)
-            reviews[0].extend(await asyncio.to_thread(webhook.times, REVIEWS))
-            async with _probing(context, gateways, ports, HOST):
-                await asyncio.sleep(SETTLE_SECONDS)
-                beside += await _rounds(snapshot, memo)
-                reviews[1].extend(await asyncio.to_thread(webhook.times, REVIEWS))
-                gc.collect()
-                levels.append((len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks())))  # noqa: PTH208
-            await asyncio.sleep(SETTLE_SECONDS)
-            after += await _rounds(snapshot, memo)
-            reviews[2].extend(await asyncio.to_thread(webhook.times, REVIEWS))
-    server.close()
-    return {
-        **_compare(f"round of {MODELS} models", alone, beside, after),
-        **_compare(f"review of a VirtualModel, {REVIEWS * BLOCKS} each", *reviews),
-        "open files while blackholed, first and last block": f"{levels[0][0]}, {levels[-1][0]}",
-        "tasks while blackholed, first and last block": f"{levels[0][1]}, {levels[-1][1]}",
-    }
-
-
-def _compare(what: str, alone: list[float], beside: list[float], after: list[float]) -> dict[str, str]:
-    """Return the median beside blackholed stores against that of what was measured before and after."""
-    noise = statistics.median(after) / statistics.median(alone) - 1
-    change = statistics.median(beside) / statistics.median(alone + after) - 1
-    return {
-        f"{what}, nothing probed, median": f"{statistics.median(alone + after) * 1e3:.3f} ms, noise {noise:+.1%}",
-        f"{what}, beside blackholed stores": (
-            f"{statistics.median(beside) * 1e3:.3f} ms, {change:+.1%} ({_met(change < CHANGE_GOAL)})"
-        ),
-    }
-
-
-async def _rounds(snapshot: Snapshot, memo: Memo) -> list[float]:
-    """Return how long rounds take from the moment they are due."""
-    loop = asyncio.get_running_loop()
-    times: list[float] = []
-    for _ in range(ROUNDS):
-        due = loop.time() + PAUSE_SECONDS
-        await asyncio.sleep(PAUSE_SECONDS)
-        plan(snapshot, memo, 1000.0)
-        times.append(loop.time() - due)
-    return times
-
-
-def _gateway() -> tuple[Snapshot, Memo]:
-    world = World()
-    world.secrets = {"chat-keys": make_secret_state(proxy="caller"), "openai": make_secret_state(api_key="backend")}
-    world.apply(make_gateway_config(), *(make_virtual_model(f"model-{number}") for number in range(MODELS)))
-    world.round()
-    return world.snapshot(), world.memo
-
-
 @asynccontextmanager
 async def _probing(context: RuleContext, gateways: int, ports: dict[StoreName, int], host: str) -> AsyncIterator[HealthProber]:
     connector = Connector(context)
@@ -187,12 +107,6 @@ async def _probing(context: RuleContext, gateways: int, ports: dict[StoreName, i
         yield prober
     finally:
         await prober.stop()
-
-
-async def _silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while await reader.read(4096):
-        pass
-    writer.close()
 
 
 class Qdrant:
