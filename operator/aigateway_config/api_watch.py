@@ -126,15 +126,27 @@ class ApiWatch:
     async def _list_and_watch(self, client: ConfigMaps, selection: _Selection) -> None:
         """Go on from where the selection stands; returns when the server ends the watch."""
         if selection.version is None:
-            listed = await client.fetch(selection.query)
-            self._replace(selection, listed.get("items") or [])
-            selection.version = listed["metadata"]["resourceVersion"]
-        async with aclosing(client.watch(selection.query, selection.version)) as packets:
+            await self._list(client, selection)
+        async with aclosing(client.watch(selection.query, str(selection.version))) as packets:
             async for events in packets:
                 selection.complaint, selection.failures = "", 0
                 for event in events:
                     self._apply(selection, event["type"], event["object"])
                     selection.version = event["object"]["metadata"]["resourceVersion"]
+
+    async def _list(self, client: ConfigMaps, selection: _Selection) -> None:
+        """Take a complete list: what is absent is gone."""
+        found: dict[str, Mapping[str, bytes]] = {}
+        version = None
+        async with aclosing(client.pages(selection.query)) as pages:
+            async for page in pages:
+                for item in page.get("items") or []:
+                    if files := self._files_of(item):
+                        found[str(item["metadata"]["name"])] = files
+                version = page["metadata"]["resourceVersion"]
+        self._files[selection] = found
+        self._changed.set()
+        selection.version = version
 
     def _note(self, selection: _Selection, error: Exception, *, settled: bool) -> float:
         """Count and log a fault; return how many seconds to wait at least."""
@@ -149,15 +161,6 @@ class ApiWatch:
         if status == FORBIDDEN:
             return MAX_BACKOFF_SECONDS  # a missing right is mended by a person
         return min(getattr(error, "retry_after_seconds", 0.0), MAX_RETRY_AFTER_SECONDS)
-
-    def _replace(self, selection: _Selection, items: Sequence[Mapping[str, Any]]) -> None:
-        """Take a complete list: what is absent is gone."""
-        found: dict[str, Mapping[str, bytes]] = {}
-        for item in items:
-            if files := self._files_of(item):
-                found[str(item["metadata"]["name"])] = files
-        self._files[selection] = found
-        self._changed.set()
 
     def _apply(self, selection: _Selection, kind: str, obj: Mapping[str, Any]) -> None:
         if kind == "BOOKMARK":

@@ -25,12 +25,11 @@ class Taken:
     faults: Sequence[Fault]
 
 
-def take_credentials(era: Era, sets: Sequence[CredentialSet], reading: Reading, candidates: Collection[Loaded]) -> Taken:
-    """Take up the credentials manifests of the era's own lineage, the values they list, and what documents lack besides.
+def take_listed(era: Era, sets: Sequence[CredentialSet], reading: Reading) -> Taken:
+    """Take up the credentials manifests of the era's own lineage and the values they list.
 
-    `sets` are all manifests of the reading: a file that one lists which is not taken up is not read at all. A manifest is
-    taken up when every file that it lists was read; its revision never goes back. A value stays as long as a document
-    names it, unless a manifest says that it is missing.
+    Called before documents are parsed, so that their models are made with credentials in place. `sets` are all manifests of
+    the reading. One is taken up when every file that it lists was read; its revision never goes back.
     """
     faults: list[Fault] = []
     found: dict[str, SecretStr | None] = {}
@@ -40,25 +39,38 @@ def take_credentials(era: Era, sets: Sequence[CredentialSet], reading: Reading, 
             continue
         try:
             if _is_newer(known, era):
-                found.update({name: _value(reading, name, era.values) for name in sorted(known.keys)})
+                found.update({name: _value(reading, name, era.values) for name in known.keys})
                 era.sets[known.file] = known
                 taken = True
         except Refused as refused:
             faults.append(refused.fault)
+    return Taken(_take_values(era, found) or taken, [*faults, *_no_texts(found)])
+
+
+def take_unlisted(
+    era: Era, sets: Sequence[CredentialSet], reading: Reading, candidates: Collection[Loaded], *, prune: bool
+) -> Taken:
+    """Take up what documents lack besides; with `prune`, after manifests changed, drop what is revoked or of no use.
+
+    A file that is listed by a manifest which was not taken up is not read at all. A value stays as long as a document names
+    it, unless a manifest says that it is missing.
+    """
     untaken = {name for known in sets if era.sets.get(known.file) is not known for name in known.keys}
-    unlisted = _unlisted(era, reading, candidates, untaken)
-    era.unlisted |= unlisted.keys()
-    found.update(unlisted)
-    faults += [_no_text(name) for name, value in found.items() if value is None]
-    values = {**era.values, **{name: value for name, value in found.items() if value is not None}}
-    unusable = (era.unusable - found.keys()) | {name for name, value in found.items() if value is None}
-    if taken:
-        values, unusable = _pruned(era, values, unusable, candidates)
-    era.unusable = frozenset(unusable)
-    changed = taken or values != era.values
-    if values != era.values:
-        era.bind(values)
-    return Taken(changed, faults)
+    found = _unlisted(era, reading, candidates, untaken)
+    era.unlisted = era.unlisted.union(found)
+    changed = _take_values(era, found)
+    if prune:
+        _prune(era, candidates)
+    return Taken(changed, _no_texts(found))
+
+
+def _take_values(era: Era, found: Mapping[str, SecretStr | None]) -> bool:
+    """Put values in place, those that are no text aside; return whether one is another than before."""
+    other = {name: value for name, value in found.items() if value is not None and value is not era.values.get(name)}
+    era.unusable = era.unusable.difference(found).union(name for name, value in found.items() if value is None)
+    if other:
+        era.bind({**era.values, **other})
+    return bool(other)
 
 
 def _is_newer(offered: CredentialSet, era: Era) -> bool:
@@ -101,19 +113,18 @@ def _value(reading: Reading, name: str, known: Mapping[str, SecretStr]) -> Secre
     return before if before is not None and before.get_secret_value() == text else SecretStr(text)
 
 
-def _pruned(
-    era: Era, values: Mapping[str, SecretStr], unusable: Collection[str], candidates: Collection[Loaded]
-) -> tuple[dict[str, SecretStr], frozenset[str]]:
+def _prune(era: Era, candidates: Collection[Loaded]) -> None:
     """Drop what is revoked, and what neither a manifest lists nor a document names; remember what is kept unlisted."""
-    listed = frozenset().union(*(known.keys for known in era.sets.values()))
+    listed = {name for known in era.sets.values() for name in known.keys}
     missing = frozenset().union(*(known.missing for known in era.sets.values())) - listed
-    named = era.refs().union(*(loaded.refs for loaded in candidates)) | {documents.MIRROR_KEY}
+    named = era.refs().union(*(loaded.refs() for loaded in candidates)) | {documents.MIRROR_KEY}
     kept = (listed | named) - missing
-    era.unlisted = (frozenset(values) & kept) - listed
-    return {name: value for name, value in values.items() if name in kept}, frozenset(unusable) & kept
+    era.unlisted = (frozenset(era.values) & kept) - listed
+    era.unusable &= kept
+    if not era.values.keys() <= kept:
+        era.bind({name: value for name, value in era.values.items() if name in kept})
 
 
-def _no_text(name: str) -> Fault:
-    return Fault(
-        name, Reason.UNREADABLE, "this credentials file is not UTF-8 text; it counts as missing until its Secret is mended"
-    )
+def _no_texts(found: Mapping[str, SecretStr | None]) -> list[Fault]:
+    text = "this credentials file is not UTF-8 text; it counts as missing until its Secret is mended"
+    return [Fault(name, Reason.UNREADABLE, text) for name, value in found.items() if value is None]

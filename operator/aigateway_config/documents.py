@@ -244,6 +244,9 @@ class ModelsDocument(Document):
 class Manifest(Document):
     """`*.manifest.json`: what a reader verifies before it makes a document its own."""
 
+    # No two of its texts are alike; the parser would keep the last 16,384 of them for the life of the process.
+    model_config = ConfigDict(cache_strings="none")
+
     schema_version: str = Field(alias="schema")
     """Version of the document's shape, `major.minor`."""
     gateway: str

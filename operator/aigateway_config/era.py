@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from aigateway_config import documents
 from aigateway_config.errors import Fault, Reason
+from aigateway_config.model import Model
 from aigateway_config.verification import CredentialSet, Head, Loaded, credentials_of, expected_files
 
 
@@ -57,9 +58,17 @@ class Era:
     def _known(self, file: str) -> Iterator[Loaded]:
         yield from (known for known in (self.in_force.get(file), self.waiting.get(file)) if known is not None)
 
-    def head(self, file: str, key: bytes) -> Head | None:
-        """Return the manifest whose bytes `key` stands for, if it is that of a known document."""
-        return next((known.head for known in self._known(file) if known.head.key == key), None)
+    def head(self, file: str, content: bytes) -> Head | None:
+        """Return the manifest with this content, if it is that of a known document."""
+        for known in (self.in_force.get(file), self.waiting.get(file)):
+            if known is not None and known.head.content == content:
+                return known.head
+        return None
+
+    def runs(self, head: Head) -> bool:
+        """Whether this very manifest, as `head` returned it, is that of a document in force."""
+        loaded = self.in_force.get(head.file)
+        return loaded is not None and loaded.head is head
 
     def of_revision(self, file: str, revision: int) -> Loaded | None:
         """Return the known document of exactly that revision."""
@@ -77,27 +86,28 @@ class Era:
 
     def lacking(self, loaded: Loaded) -> list[str]:
         """Return the credentials files that the document waits for, sorted: neither there nor known to be missing."""
-        wanted = loaded.refs - self.values.keys() - self.unusable
         known = self.sets.get(credentials_of(loaded.head.file))
-        return sorted(wanted if known is None else wanted - known.missing)
+        without = self.unusable if known is None else self.unusable | known.missing
+        return sorted({ref for ref in loaded.refs() if ref not in self.values and ref not in without})
 
     def refs(self) -> frozenset[str]:
         """Return every credentials file that a document names, in force or not."""
-        return frozenset().union(*(loaded.refs for loaded in (*self.in_force.values(), *self.waiting.values())))
+        return frozenset(ref for loaded in (*self.in_force.values(), *self.waiting.values()) for ref in loaded.refs())
 
     def bind(self, values: Mapping[str, SecretStr]) -> None:
         """Take up credentials; a model that names none of those that changed stays the same object."""
         changed = {file for file in self.values.keys() | values.keys() if self.values.get(file) is not values.get(file)}
         self.values = values
         for file, loaded in self.in_force.items():
-            if not loaded.refs.isdisjoint(changed):
-                self.in_force[file] = self._bound(loaded)
+            if any(ref in changed for ref in loaded.refs()):
+                self.in_force[file] = self._bound(loaded, {})
 
-    def _bound(self, loaded: Loaded) -> Loaded:
-        models = {name: model.bound(self.values) for name, model in loaded.models.items()}
+    def _bound(self, loaded: Loaded, current: Mapping[str, Model]) -> Loaded:
+        """Return the document with the credentials of now; models that are in `current` have them."""
+        models = {name: model.bound(self.values) for name, model in loaded.models.items() if model is not current.get(name)}
         if all(model is loaded.models[name] for name, model in models.items()):
             return loaded
-        return replace(loaded, models=models)
+        return replace(loaded, models={**loaded.models, **models})
 
     def advance(self, candidates: Collection[Loaded]) -> bool:
         """Bring into force, of each document, the newest whose credentials are there; keep the newest that must wait.
@@ -111,18 +121,20 @@ class Era:
             if self.lacking(loaded):
                 self._wait(loaded)
             else:
-                self.in_force[loaded.head.file] = self._bound(loaded)
+                before = self.in_force.get(loaded.head.file)
+                self.in_force[loaded.head.file] = self._bound(loaded, before.models if before else {})
                 changed = True
         self.waiting = {file: loaded for file, loaded in self.waiting.items() if loaded.head.revision > self.revision(file)}
-        if changed and self.unlisted:
+        if changed:
             self._forget_unlisted()
         return changed
 
     def _forget_unlisted(self) -> None:
         """Drop values that were kept for documents of which none names them any more."""
-        dropped = self.unlisted - self.refs() - {documents.MIRROR_KEY}
-        self.unlisted -= dropped
-        self.values = {name: value for name, value in self.values.items() if name not in dropped}
+        candidates = self.unlisted - {documents.MIRROR_KEY}
+        if dropped := candidates and candidates - self.refs():
+            self.unlisted -= dropped
+            self.values = {name: value for name, value in self.values.items() if name not in dropped}
 
     def gather(self, candidates: Collection[Loaded]) -> bool:
         """Collect documents of a lineage that is not in force; True once it is complete and all of it came into force."""
@@ -131,8 +143,9 @@ class Era:
         if self.absent() or any(self.lacking(loaded) for loaded in self.waiting.values()):
             return False
         files = expected_files(self.waiting[documents.CONFIG_FILE].head.shards)
-        self.in_force = {file: self._bound(self.waiting[file]) for file in files}
+        self.in_force = {file: self._bound(self.waiting[file], {}) for file in files}
         self.waiting = {}
+        self._forget_unlisted()
         return True
 
     def _wait(self, loaded: Loaded) -> None:

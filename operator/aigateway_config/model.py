@@ -6,16 +6,16 @@ same object, so that comparing configurations is cheap.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from types import MappingProxyType
 from typing import Final
 
 from pydantic import JsonValue, SecretStr
-from pydantic_core import to_json
 
 from aigateway_config import documents
+from aigateway_config.layout import parse_object
 
 _EMPTY: Final[Mapping[str, JsonValue]] = MappingProxyType({})
 _FIXED: Final = frozenset(documents.VirtualModelEntry.model_fields)
@@ -58,7 +58,7 @@ class Model:
     backends: Mapping[str, Backend] = field(repr=False)
     """Backends by name. Read only."""
     fingerprint: bytes = field(repr=False)
-    """Stands for the entry in the document, credentials aside."""
+    """Stands for name and entry as the document has them, credentials aside."""
 
     @property
     def live(self) -> Backend:
@@ -81,19 +81,24 @@ class Model:
         return replace(self, proxy_key=proxy_key, backends=MappingProxyType(backends))
 
 
-def parse_models(entries: Mapping[str, JsonValue], known: Mapping[str, Model]) -> dict[str, Model]:
-    """Return the models of a document by name, those of `known` that are the same as they are.
+def parse_models(pieces: Iterable[bytes], known: Mapping[str, Model], secrets: Mapping[str, SecretStr]) -> dict[str, Model]:
+    """Return the models of a document by name, those of `known` that are the same as they are, credentials included.
 
-    Credentials of new ones are not in place yet. Raises pydantic.ValidationError for an entry that is none.
+    pieces: a member `"name":{…}` of the mapping of models each. secrets: credentials for new models, as far as they are there.
+    Raises ValueError for a piece that is none, pydantic.ValidationError (a ValueError too) for an entry that is none.
     """
+    same = {model.fingerprint: model for model in known.values()}
     texts: dict[str, str] = {}
-    return {name: _parse_model(name, entry, known.get(name), texts) for name, entry in entries.items()}
+    models: dict[str, Model] = {}
+    for piece in pieces:
+        fingerprint = blake2b(piece, digest_size=16).digest()
+        model = same.get(fingerprint) or _parse_model(piece, fingerprint, texts, secrets)
+        models[model.name] = model
+    return models
 
 
-def _parse_model(name: str, entry: JsonValue, known: Model | None, texts: dict[str, str]) -> Model:
-    fingerprint = blake2b(to_json(entry), digest_size=16).digest()
-    if known is not None and known.fingerprint == fingerprint:
-        return known
+def _parse_model(piece: bytes, fingerprint: bytes, texts: dict[str, str], secrets: Mapping[str, SecretStr]) -> Model:
+    [(name, entry)] = parse_object(b"{%b}" % piece).items()
     # A later minor may add fixed keys; a backend is a mapping, so anything else beside the keys of today is one of those.
     if isinstance(entry, dict):
         entry = {key: value for key, value in entry.items() if key in _FIXED or isinstance(value, dict)}
@@ -105,7 +110,7 @@ def _parse_model(name: str, entry: JsonValue, known: Model | None, texts: dict[s
             model=one(backend.model, backend.model),
             base_url=one(backend.base_url, backend.base_url),
             api_key_ref=None if backend.api_key_ref is None else one(backend.api_key_ref, backend.api_key_ref),
-            api_key=None,
+            api_key=None if backend.api_key_ref is None else secrets.get(backend.api_key_ref),
             parameters=MappingProxyType(backend.parameters) if backend.parameters else _EMPTY,
         )
         for key, backend in parsed.backends.items()
@@ -116,7 +121,7 @@ def _parse_model(name: str, entry: JsonValue, known: Model | None, texts: dict[s
         current=one(parsed.current, parsed.current),
         base_url=None if parsed.base_url is None else one(parsed.base_url, parsed.base_url),
         proxy_key_ref=one(parsed.proxy_key_ref, parsed.proxy_key_ref),
-        proxy_key=None,
+        proxy_key=secrets.get(parsed.proxy_key_ref),
         backends=MappingProxyType(backends),
         fingerprint=fingerprint,
     )

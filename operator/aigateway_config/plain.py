@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -19,8 +19,6 @@ from typing import Any, Final
 from aigateway_config import documents
 from aigateway_config.source import MemoryReading, Offer
 from aigateway_config.watch import watching
-
-log = logging.getLogger("aigateway_config")
 
 GATEWAY: Final = "local/plain-file"
 LIMIT_BYTES: Final = 16 * 1024 * 1024
@@ -51,12 +49,12 @@ class PlainFile:
     async def run(self, offer: Offer) -> None:
         """Offer the file now and after every change, until cancelled."""
         executor = ThreadPoolExecutor(1, thread_name_prefix="aigateway-config-plain")
-        offered: bytes | None = None
+        offered: bytes | str | None = None
         try:
             async with watching([self._path.parent]) as watch:
                 while True:
                     content = await asyncio.get_running_loop().run_in_executor(executor, self._read)
-                    if content != offered or self._revision == 0:
+                    if content != offered:
                         self._revision += 1
                         await offer(await asyncio.get_running_loop().run_in_executor(executor, self._reading, content))
                         offered = content
@@ -64,33 +62,32 @@ class PlainFile:
         finally:
             executor.shutdown(wait=False, cancel_futures=True)
 
-    def _read(self) -> bytes | None:
-        """Return the file, None when it cannot be read or is too large."""
+    def _read(self) -> bytes | str:
+        """Return the file, or why it cannot be taken."""
         try:
             with self._path.open("rb") as file:
                 content = file.read(LIMIT_BYTES + 1)
         except OSError as error:
-            log.warning("%s cannot be read: %s", self._path, error.strerror)
-            return None
-        return content if len(content) <= LIMIT_BYTES else None
+            return f"{self._path}: {error.strerror}"
+        return content if len(content) <= LIMIT_BYTES else f"{self._path} is larger than 16 MiB"
 
-    def _document(self, content: bytes, secrets: dict[str, bytes]) -> bytes:
-        """Return the document; a file that is no mapping becomes one that is refused."""
+    def _document(self, content: bytes, secrets: dict[str, bytes]) -> bytes | str:
+        """Return the document, or why there is none."""
         import yaml  # only this source needs it
 
         try:
             return json.dumps(as_documents(yaml.safe_load(content), secrets)).encode()
         except yaml.MarkedYAMLError as error:  # its text would quote the file, secrets included
             line = error.problem_mark.line + 1 if error.problem_mark else 0
-            log.warning("%s, line %d: %s", self._path, line, error.problem)
+            return f"{self._path}, line {line}: {error.problem}"
         except (yaml.YAMLError, TypeError, ValueError, AttributeError, RecursionError):
-            log.warning("%s is no mapping of app, storage, web_search, ai-gateway and log", self._path)
-        return b"null"
+            return f"{self._path} is no mapping of app, storage, web_search, ai-gateway and log"
 
-    def _reading(self, content: bytes | None) -> MemoryReading:
-        """Return what the operator would have written. Without a content the document is missing, which is a fault."""
+    def _reading(self, content: bytes | str) -> MemoryReading:
+        """Return what the operator would have written; a text in place of a content says why there is none."""
         secrets: dict[str, bytes] = {}
-        document = b"" if content is None else self._document(content, secrets)
+        found = content if isinstance(content, str) else self._document(content, secrets)
+        document = b"" if isinstance(found, str) else found
         lineage = f"file:{self._path}"
         manifest = {
             "schema": documents.SCHEMA,
@@ -111,12 +108,22 @@ class PlainFile:
             "keys": sorted(secrets),
             "missing": [],
         }
-        files = {documents.CONFIG_MANIFEST: json.dumps(manifest).encode()}
-        if content is not None:
-            files[documents.CONFIG_FILE] = document
-        return MemoryReading(
-            files, MemoryReading({documents.CREDENTIALS_MANIFEST: json.dumps(credentials).encode(), **secrets})
-        )
+        files = {documents.CONFIG_MANIFEST: json.dumps(manifest).encode(), documents.CONFIG_FILE: document}
+        beside = MemoryReading({documents.CREDENTIALS_MANIFEST: json.dumps(credentials).encode(), **secrets})
+        return _NotReadable(files, beside, reason=found) if isinstance(found, str) else MemoryReading(files, beside)
+
+
+@dataclass(frozen=True, slots=True)
+class _NotReadable(MemoryReading):
+    """A reading whose document cannot be read."""
+
+    reason: str = ""
+
+    def read(self, name: str) -> bytes | None:
+        """Return a file. Raises OSError with the reason for the document."""
+        if name == documents.CONFIG_FILE:
+            raise OSError(None, self.reason)
+        return self.files.get(name)
 
 
 def as_documents(config: Mapping[str, Any], secrets: dict[str, bytes]) -> dict[str, Any]:

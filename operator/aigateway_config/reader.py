@@ -64,6 +64,7 @@ class ConfigReader:
 
     def __init__(self, sources: Sequence[Source], *, services: Sequence[Service] = (), gateway: str | None = None) -> None:
         self._sources = tuple(sources)
+        self._followers = [source for source in self._sources if isinstance(source, Follower)]
         self._services = tuple(services)
         self._state = State(gateway)
         self._current: Configuration | None = None
@@ -210,12 +211,11 @@ class ConfigReader:
         self._first_app = self._first_app or new.app
         self._reloads += 1
         self._ready.set()
-        for source in self._sources:
-            if isinstance(source, Follower):
-                try:
-                    source.follow(new)
-                except Exception:
-                    log.exception("config source %s could not follow the configuration", source.name)
+        for source in self._followers:
+            try:
+                source.follow(new)
+            except Exception:
+                log.exception("config source %s could not follow the configuration", source.name)
         for subscriber in tuple(self._subscribers):
             subscriber.tell(new)
         log.info("configuration in force: revision %d, %d models", new.revision, len(new.models))

@@ -11,7 +11,7 @@ from contextlib import suppress
 from hashlib import sha256
 
 from aigateway_config import documents
-from aigateway_config.credentials import take_credentials
+from aigateway_config.credentials import Taken, take_listed, take_unlisted
 from aigateway_config.era import Era
 from aigateway_config.errors import Fault, ReadingMoved, Reason, Refused
 from aigateway_config.source import Reading
@@ -62,13 +62,27 @@ class Round:
         if decides:
             self._choose_lineage(reading, heads, sets)
             self._expect(reading)
+        listed = self._listed(reading, sets)
         candidates = self._documents(reading, heads, decides=decides)
         if reading.credentials is not None:
             for era in self._eras():
-                taken = take_credentials(era, sets, reading.credentials, candidates.get(era.lineage, []))
-                self.faults += taken.faults
-                self.changed |= taken.changed and era is self.active
+                offered = candidates.get(era.lineage, [])
+                prune = era.lineage in listed
+                self._note(era, take_unlisted(era, sets, reading.credentials, offered, prune=prune))
         self._advance(candidates)
+
+    def _listed(self, reading: Reading, sets: Sequence[CredentialSet]) -> set[str]:
+        """Take up credentials that manifests list; return the lineages of which some changed."""
+        if reading.credentials is None:
+            return set()
+        taken = {era.lineage: take_listed(era, sets, reading.credentials) for era in self._eras()}
+        for era in self._eras():
+            self._note(era, taken[era.lineage])
+        return {lineage for lineage, one in taken.items() if one.changed}
+
+    def _note(self, era: Era, taken: Taken) -> None:
+        self.faults += taken.faults
+        self.changed |= taken.changed and era is self.active
 
     def judge_again(self, reading: Reading) -> None:
         """Judge once more what a source brought before the lineage changed; its faults were told then."""
@@ -82,25 +96,24 @@ class Round:
 
     def _heads(self, reading: Reading) -> dict[str, Head]:
         """Return the manifests of the reading by document; those that are known come as they are known."""
-        found = {}
+        found, eras = {}, self._eras()
         for name in _present(MANIFESTS, reading):
             file = document_of(name)
             try:
                 content = read_file(reading, name)
-                key = sha256(content).digest()
-                known = next((head for era in self._eras() if (head := era.head(file, key)) is not None), None)
-                found[file] = known or parse_manifest(name, content, key)
+                known = next((head for era in eras if (head := era.head(file, content)) is not None), None)
+                found[file] = known or parse_manifest(name, content)
             except Refused as refused:
                 self.faults.append(refused.fault)
         return found
 
     def _credential_sets(self, reading: Reading) -> list[CredentialSet]:
-        found = []
+        found, eras = [], self._eras()
         for name in _present(CREDENTIALS_MANIFESTS, reading):
             try:
                 content = read_file(reading, name)
                 key = sha256(content).digest()
-                known = next((era.sets[name] for era in self._eras() if name in era.sets and era.sets[name].key == key), None)
+                known = next((era.sets[name] for era in eras if name in era.sets and era.sets[name].key == key), None)
                 found.append(known or parse_credentials_manifest(name, content, key))
             except Refused as refused:
                 self.faults.append(refused.fault)
@@ -146,6 +159,8 @@ class Round:
         """Return, by lineage, the documents that are newer than those in force, verified."""
         found: dict[str, list[Loaded]] = {}
         for file, head in heads.items():
+            if self.active is not None and self.active.runs(head):
+                continue
             era = next((era for era in self._eras() if era.lineage == head.lineage), None)
             fault = _unfit(era, head)
             if era is None or fault is not None:
@@ -155,7 +170,8 @@ class Round:
                 known = era.newest(file)
                 try:
                     content = read_file(reading, file, head.revision)
-                    found.setdefault(era.lineage, []).append(parse_document(head, content, known.models if known else {}))
+                    loaded = parse_document(head, content, known.models if known else {}, era.values)
+                    found.setdefault(era.lineage, []).append(loaded)
                 except Refused as refused:
                     self.faults.append(refused.fault)
         return found

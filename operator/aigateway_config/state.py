@@ -7,12 +7,12 @@ nobody and starts nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 
-from aigateway_config import documents
+from aigateway_config import documents, joining
 from aigateway_config.configuration import Configuration
 from aigateway_config.era import Era
 from aigateway_config.errors import Fault, Reason
@@ -55,6 +55,7 @@ class State:
         self._retired: frozenset[str] = frozenset()
         self._mounted = False
         self._sources: dict[str, _SourceState] = {}
+        self._joined = joining.EMPTY
         self._configuration: Configuration | None = None
 
     @property
@@ -75,7 +76,8 @@ class State:
         self._mounted = judged.mounted
         self._remember(source, reading, judged)
         if judged.active is not None and judged.changed:
-            self._configuration = _configuration(judged.active, now)
+            self._joined = joining.join(judged.active.in_force, self._joined)
+            self._configuration = _configuration(judged.active, self._joined.models, now)
         return Outcome(self._configuration, self._faults(), tuple(judged.rejected()), now)
 
     def _remember(self, source: str, reading: Reading, judged: Round) -> None:
@@ -92,18 +94,18 @@ class State:
     def _faults(self) -> tuple[Fault, ...]:
         found = {fault: None for state in self._sources.values() for fault in state.faults.values() if not self._over(fault)}
         found.update(dict.fromkeys(self._active.pending() if self._active else []))
-        found.update(dict.fromkeys(self._incomplete()))
+        found.update(dict.fromkeys(self._incomplete({fault.file for fault in found})))
         return tuple(sorted(found, key=lambda fault: (fault.file, fault.reason, fault.message)))
 
     def _over(self, fault: Fault) -> bool:
         return fault.revision is not None and self._active is not None and self._active.revision(fault.file) >= fault.revision
 
-    def _incomplete(self) -> list[Fault]:
-        """Say what a lineage that is to come still needs."""
+    def _incomplete(self, told: Collection[str]) -> list[Fault]:
+        """Say what a lineage that is to come still needs; of files in `told` it is said already why they are not in force."""
         era = self._next
         if era is None:
             return []
-        absent = era.absent()
+        absent = [file for file in era.absent() if file not in told]
         if not absent:
             return era.pending()
         named = ", ".join(absent[:3]) + (f" and {len(absent) - 3} more" if len(absent) > 3 else "")
@@ -111,7 +113,7 @@ class State:
         return [Fault(documents.CONFIG_FILE, Reason.INCOMPLETE, text), *era.pending()]
 
 
-def _configuration(era: Era, now: datetime) -> Configuration:
+def _configuration(era: Era, models: Mapping[str, Model], now: datetime) -> Configuration:
     config = era.in_force[documents.CONFIG_FILE].settings
     if config is None:
         raise AssertionError("a config.yml in force has settings")
@@ -125,14 +127,6 @@ def _configuration(era: Era, now: datetime) -> Configuration:
         storage=config.storage,
         web_search=config.web_search,
         log=config.log,
-        models=MappingProxyType(_models(era)),
+        models=MappingProxyType(models),
         secrets=MappingProxyType(era.values),
     )
-
-
-def _models(era: Era) -> Mapping[str, Model]:
-    """Join the models of all documents; one that stands in two is taken from the newer, then from the later file."""
-    models: dict[str, Model] = {}
-    for _, loaded in sorted(era.in_force.items(), key=lambda item: (item[1].head.revision, item[0])):
-        models.update(loaded.models)
-    return models

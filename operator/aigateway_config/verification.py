@@ -6,16 +6,17 @@ state machine calls it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final
 
-from pydantic import ValidationError
-from pydantic_core import from_json
+from pydantic import SecretStr, ValidationError
 
 from aigateway_config import documents
 from aigateway_config.errors import Fault, Reason, Refused
+from aigateway_config.layout import Parts, cut_json, cut_lines, parse_object
 from aigateway_config.model import Model, parse_models
 from aigateway_config.source import Reading
 
@@ -31,10 +32,10 @@ _MAJOR: Final = documents.schema_major(documents.SCHEMA)
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A manifest that was understood. `key` stands for its bytes, `file` is the document it describes."""
+    """A manifest that was understood. `content` is what it was read from, `file` the document it describes."""
 
     file: str
-    key: bytes
+    content: bytes = field(repr=False)
     gateway: str
     lineage: str
     shards: int
@@ -44,26 +45,35 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class CredentialSet:
-    """A credentials manifest that was understood. `key` stands for its bytes."""
+    """A credentials manifest that was understood. `key` stands for its bytes; `keys` are sorted."""
 
     file: str
     key: bytes
     gateway: str
     lineage: str
     revision: int
-    keys: frozenset[str]
+    keys: Sequence[str]
     missing: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A verified document. `settings` is None for a shard of models; `refs` are the credentials files that it names."""
+    """A verified document. `settings` is None for a shard of models; `named`: the credentials files that settings name."""
 
     head: Head
     state: documents.DocumentState
     settings: documents.ConfigDocument | None
     models: Mapping[str, Model] = field(repr=False)
-    refs: frozenset[str] = field(repr=False)
+    named: frozenset[str] = field(repr=False)
+
+    def refs(self) -> Iterator[str]:
+        """Yield the credentials files that the document names, some of them more than once."""
+        yield from self.named
+        for model in self.models.values():
+            yield model.proxy_key_ref
+            for backend in model.backends.values():
+                if backend.api_key_ref is not None:
+                    yield backend.api_key_ref
 
 
 def read_file(reading: Reading, name: str, revision: int | None = None) -> bytes:
@@ -105,7 +115,7 @@ def _shard(file: str) -> int:
     return int(file[len("models-") : len("models-00")])
 
 
-def parse_manifest(manifest_file: str, content: bytes, key: bytes) -> Head:
+def parse_manifest(manifest_file: str, content: bytes) -> Head:
     """Return what a manifest says. Raises Refused: not JSON, another major, not a manifest, not that of its file."""
     file = document_of(manifest_file)
     mapping = _parse_head(manifest_file, content)
@@ -118,7 +128,7 @@ def parse_manifest(manifest_file: str, content: bytes, key: bytes) -> Head:
         raise _refused(manifest_file, Reason.OTHER_SHARD, f"it says shard {manifest.shard}: a document under a wrong name")
     if not 1 <= manifest.shards <= MAX_SHARDS or (shard is not None and shard >= manifest.shards):
         raise _refused(manifest_file, Reason.OTHER_SHARD, f"it says {manifest.shards} shards, of which this cannot be one")
-    return Head(file, key, manifest.gateway, manifest.lineage, manifest.shards, manifest.revision, manifest.sha256)
+    return Head(file, content, manifest.gateway, manifest.lineage, manifest.shards, manifest.revision, manifest.sha256)
 
 
 def parse_credentials_manifest(file: str, content: bytes, key: bytes) -> CredentialSet:
@@ -130,12 +140,12 @@ def parse_credentials_manifest(file: str, content: bytes, key: bytes) -> Credent
         raise _refused(file, Reason.MANIFEST_INVALID, _explain(error)) from None
     if documents.credentials_manifest(manifest.shard) != file:
         raise _refused(file, Reason.OTHER_SHARD, f"it says shard {manifest.shard}: a manifest under a wrong name")
-    keys, missing = frozenset(manifest.keys), frozenset(manifest.missing)
+    keys, missing = sorted(set(manifest.keys)), frozenset(manifest.missing)
     return CredentialSet(file, key, manifest.gateway, manifest.lineage, manifest.revision, keys, missing)
 
 
-def parse_document(head: Head, content: bytes, known: Mapping[str, Model]) -> Loaded:
-    """Return the verified document. `known`: models as they are now; the same ones are taken over.
+def parse_document(head: Head, content: bytes, known: Mapping[str, Model], secrets: Mapping[str, SecretStr]) -> Loaded:
+    """Return the verified document. `known`: models as they are now; the same ones are taken over. `secrets`: for new ones.
 
     Raises Refused: digest differs, not JSON, not a document.
     """
@@ -148,30 +158,32 @@ def parse_document(head: Head, content: bytes, known: Mapping[str, Model]) -> Lo
             head.revision,
         )
     try:
-        return _parse_verified(head, content, known)
+        return _parse_verified(head, content, known, secrets)
     except ValidationError as error:
         raise _refused(head.file, Reason.DOCUMENT_INVALID, _explain(error), head.revision) from None
     except (ValueError, TypeError) as error:
         raise _refused(head.file, Reason.DOCUMENT_INVALID, f"it is no document: {error}", head.revision) from None
 
 
-def _parse_verified(head: Head, content: bytes, known: Mapping[str, Model]) -> Loaded:
-    mapping = _parse_json(content)
-    gateway = mapping.get("ai-gateway")
-    entries = gateway.get("virtual_models") if isinstance(gateway, dict) else None
-    if not isinstance(entries, dict):
-        raise ValueError("ai-gateway.virtual_models is no mapping")
-    models = parse_models(entries, known)
-    refs = {ref for model in models.values() for ref in model.refs()}
-    settings = None
+def _parse_verified(head: Head, content: bytes, known: Mapping[str, Model], secrets: Mapping[str, SecretStr]) -> Loaded:
+    parts = cut_lines(content)
+    if parts is not None:
+        with suppress(ValueError):  # a piece is no model: another layout, or a fault that is to be named as it stands there
+            return _loaded(head, parts, known, secrets)
+    return _loaded(head, cut_json(content), known, secrets)
+
+
+def _loaded(head: Head, parts: Parts, known: Mapping[str, Model], secrets: Mapping[str, SecretStr]) -> Loaded:
+    models = parse_models(parts.models, known, secrets)
+    settings, named = None, frozenset[str]()
     if head.file == documents.CONFIG_FILE:
-        settings = documents.ConfigDocument.model_validate({**mapping, "ai-gateway": {"virtual_models": {}}})
-        refs.update(_settings_refs(settings))
+        settings = documents.ConfigDocument.model_validate({**parts.sections, "ai-gateway": {"virtual_models": {}}})
+        named = _settings_refs(settings)
     state = documents.DocumentState(revision=head.revision, digest=head.sha256)
-    return Loaded(head, state, settings, models, frozenset(refs))
+    return Loaded(head, state, settings, models, named)
 
 
-def _settings_refs(settings: documents.ConfigDocument) -> set[str]:
+def _settings_refs(settings: documents.ConfigDocument) -> frozenset[str]:
     mongodb, redis, qdrant = settings.storage.mongodb, settings.storage.redis, settings.storage.qdrant
     named = [
         mongodb.password_ref if mongodb else None,
@@ -180,13 +192,13 @@ def _settings_refs(settings: documents.ConfigDocument) -> set[str]:
         settings.web_search.api_key_ref if settings.web_search else None,
         *(store.tls.ca_ref for store in (mongodb, redis, qdrant) if store and store.tls),
     ]
-    return {ref for ref in named if ref is not None}
+    return frozenset(ref for ref in named if ref is not None)
 
 
 def _parse_head(file: str, content: bytes) -> dict[str, Any]:
     """Return a manifest as a mapping after its schema major was found to be ours."""
     try:
-        mapping = _parse_json(content)
+        mapping = parse_object(content)
     except (ValueError, TypeError) as error:
         raise _refused(file, Reason.MANIFEST_INVALID, f"it is no manifest: {error}") from None
     schema = mapping.get("schema")
@@ -198,13 +210,6 @@ def _parse_head(file: str, content: bytes) -> dict[str, Any]:
             Reason.UNSUPPORTED_SCHEMA,
             f"its schema is {schema[:16]}, this library reads {_MAJOR}.x; use the library of the operator's version",
         )
-    return mapping
-
-
-def _parse_json(content: bytes) -> dict[str, Any]:
-    mapping = from_json(content, allow_inf_nan=False, cache_strings="keys")
-    if not isinstance(mapping, dict):
-        raise TypeError("not a JSON object")
     return mapping
 
 

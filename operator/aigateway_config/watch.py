@@ -75,7 +75,7 @@ class FolderWatch:
         work = _Work(self._loop, there, self._stop, self._changed, self._ended)
         self._thread = threading.Thread(target=work.run, name="aigateway-config-watch", daemon=True)
         self._thread.start()
-        self._changed.set()  # something may have changed before the watch began
+        self._changed.set()  # these folders have not been read, if they are other ones
 
     async def end(self) -> None:
         """End the thread and wait for it; it looks at its stop event at every step."""
@@ -91,7 +91,7 @@ class FolderWatch:
 
 
 class _Work:
-    """What the thread does."""
+    """What the thread does, and the stop event of its watch, which asks for that at every step and first when it has begun."""
 
     def __init__(
         self,
@@ -103,6 +103,14 @@ class _Work:
     ) -> None:
         self._loop, self._folders, self._stop = loop, folders, stop
         self._changed, self._ended = changed, ended
+        self._begun = False
+
+    def is_set(self) -> bool:
+        """Tell whether the watch is to end; the first question says that it has begun."""
+        if not self._begun:
+            self._begun = True
+            self._tell(self._changed)  # something may have changed between the last reading and now
+        return self._stop.is_set()
 
     def run(self) -> None:
         """Pass changes on until the stop event is set or the watch fails."""
@@ -113,7 +121,7 @@ class _Work:
                 debounce=DEBOUNCE_MILLISECONDS,
                 step=STEP_MILLISECONDS,
                 rust_timeout=_CHECK_MILLISECONDS,
-                stop_event=self._stop,
+                stop_event=self,
                 raise_interrupt=False,
                 recursive=False,
             ):

@@ -63,7 +63,7 @@ async def silence(_request: web.Request) -> web.StreamResponse:
     return web.Response()
 
 
-async def expect(source: ApiWatch, files: dict[str, bytes], within_seconds: float = 5) -> None:
+async def expect(source: ApiWatch, files: dict[str, bytes], within_seconds: float = 20) -> None:
     """Run the source until it offers exactly these files."""
     offered: list[dict[str, bytes]] = []
 
@@ -140,6 +140,33 @@ async def test_a_list_that_makes_no_sense_is_asked_for_again(nonsense: bytes) ->
 
     async with api_server(lists, silence) as access:
         await expect(ApiWatch("main", access=access), {"config.yml": b"1"})
+
+
+async def test_a_list_is_taken_page_by_page_and_as_a_whole() -> None:
+    """The watch begins where the list ends; pages of a moment that is gone are of no account, and the list begins again."""
+    asked: list[str] = []
+    versions: list[str] = []
+
+    def page(name: str, number: int, following: str | None) -> web.StreamResponse:
+        item = {"metadata": {"name": name}, "data": {f"{name.removeprefix('main-')}.yml": str(number)}}
+        return web.json_response({"metadata": {"resourceVersion": "5", "continue": following or ""}, "items": [item]})
+
+    async def lists(request: web.Request) -> web.StreamResponse:
+        asked.append(request.query.get("continue", ""))
+        assert int(request.query["limit"]) > 0
+        if len(asked) == 2:
+            return web.Response(status=410)
+        return page("main-models-00", len(asked), "more&") if not asked[-1] else page("main-config", len(asked), None)
+
+    async def watches(request: web.Request) -> web.StreamResponse:
+        versions.append(request.query["resourceVersion"])
+        return await silence(request)
+
+    async with api_server(lists, watches) as access:
+        source = ApiWatch("main", access=access)
+        await expect(source, {"models-00.yml": b"3", "config.yml": b"4"})
+    assert asked == ["", "more&", "", "more&"]
+    assert versions == ["5"]
 
 
 @pytest.mark.parametrize(
@@ -245,11 +272,19 @@ async def test_a_redirect_is_not_followed(caplog: pytest.LogCaptureFixture) -> N
             elsewhere += 1
         raise web.HTTPFound(f"{request.path}?elsewhere=1")
 
+    async def offer(reading: Reading) -> None:
+        raise AssertionError("an answer that is no list is offered")
+
+    async def is_told() -> None:
+        assert "answered 302" in caplog.text
+
     async with api_server(redirect, silence) as access:
-        with pytest.raises(AssertionError):
-            await expect(ApiWatch("main", access=access), {"config.yml": b"1"}, within_seconds=0.5)
+        task = asyncio.create_task(ApiWatch("main", access=access).run(offer))
+        await eventually_async(is_told, within_seconds=20)
+        assert not task.done()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
     assert elsewhere == 0
-    assert "answered 302" in caplog.text
     assert "canary-token" not in caplog.text
 
 

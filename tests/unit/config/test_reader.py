@@ -43,7 +43,7 @@ class Hand:
         """Offer a reading and wait until it was judged."""
         done = asyncio.get_running_loop().create_future()
         await self._given.put((reading, done))
-        await asyncio.wait_for(done, 5)
+        await asyncio.wait_for(done, 20)
 
 
 def test_importing_the_documents_loads_nothing_heavy() -> None:
@@ -99,9 +99,9 @@ async def test_a_subscriber_is_told_of_what_is_there_and_of_every_change() -> No
         async def count(number: int) -> None:
             assert len(told) == number
 
-        await eventually_async(lambda: count(1), within_seconds=5)
+        await eventually_async(lambda: count(1), within_seconds=20)
         await hand.give(writer.write().reading())
-        await eventually_async(lambda: count(2), within_seconds=5)
+        await eventually_async(lambda: count(2), within_seconds=20)
         assert told[0][1] is None
         assert told[1][1] is told[0][0]
         assert told[1][0] is reader.current
@@ -142,7 +142,7 @@ async def test_a_subscriber_that_raises_or_hangs_stops_nobody() -> None:
             async def told(current: str = current) -> None:
                 assert heard[-1:] == [current]
 
-            await eventually_async(told, within_seconds=5)
+            await eventually_async(told, within_seconds=20)
     release.set()
 
 
@@ -168,7 +168,7 @@ async def test_a_subscriber_that_raised_is_told_of_the_next(plain: bool) -> None
             async def told(current: str = current) -> None:
                 assert heard[-1:] == [current]
 
-            await eventually_async(told, within_seconds=5)
+            await eventually_async(told, within_seconds=20)
 
 
 async def test_a_slow_subscriber_skips_to_the_newest() -> None:
@@ -190,13 +190,13 @@ async def test_a_slow_subscriber_skips_to_the_newest() -> None:
             async def first() -> None:
                 assert told
 
-            await eventually_async(first, within_seconds=5)
+            await eventually_async(first, within_seconds=20)
         go_on.set()
 
         async def both() -> None:
             assert told == [(1, None), (4, 1)]
 
-        await eventually_async(both, within_seconds=5)
+        await eventually_async(both, within_seconds=20)
 
 
 async def test_a_source_that_fails_is_started_again_and_stops_no_other() -> None:
@@ -217,7 +217,7 @@ async def test_a_source_that_fails_is_started_again_and_stops_no_other() -> None
         async def again() -> None:
             assert failing.runs >= 2
 
-        await eventually_async(again, within_seconds=5)
+        await eventually_async(again, within_seconds=20)
 
 
 async def test_followers_know_a_configuration_before_subscribers_do() -> None:
@@ -240,7 +240,7 @@ async def test_followers_know_a_configuration_before_subscribers_do() -> None:
         async def both() -> None:
             assert order == ["follower", "subscriber"]
 
-        await eventually_async(both, within_seconds=5)
+        await eventually_async(both, within_seconds=20)
 
 
 async def test_counters_tell_reloads_and_what_was_refused() -> None:
@@ -450,14 +450,14 @@ def test_a_program_without_a_loop_follows_the_volume(tmp_path: Path) -> None:
         def follows() -> None:
             assert told[-1:] == ["big"]
 
-        eventually(follows, within_seconds=5)
+        eventually(follows, within_seconds=20)
         assert reader.error is None
         assert reader.answer().documents["config.yml"].revision == 2
 
     def ended() -> None:
         assert set(threading.enumerate()) <= before
 
-    eventually(ended, within_seconds=5)
+    eventually(ended, within_seconds=20)
     assert reader.current is not None
     assert reader.current.models["chat"].current == "big"
 
@@ -471,7 +471,7 @@ def test_a_program_without_a_loop_is_told_why_there_is_nothing(tmp_path: Path) -
     def ended() -> None:
         assert set(threading.enumerate()) <= before
 
-    eventually(ended, within_seconds=5)
+    eventually(ended, within_seconds=20)
 
 
 def test_the_example_of_the_readme_runs(tmp_path: Path) -> None:

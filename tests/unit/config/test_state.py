@@ -457,6 +457,18 @@ def test_a_key_that_a_document_in_force_names_outlives_its_manifest_entry() -> N
     assert configuration.models["chat"] is before.models["chat"]
 
 
+def test_a_key_that_is_revoked_before_the_first_set_is_complete_is_gone() -> None:
+    """Documents that were waiting named it; what came into force in their place does not."""
+    writer = Writer(shards=2, values={"one.api-key": "one", "chat-keys.proxy": "p"})
+    writer.put("a", backends=[keyed_backend("one")])
+    state = State()
+    take(state, mounted(writer.write(), writer.files | {"config.yml": b"torn"}))
+    del writer.models["a"], writer.values["one.api-key"]
+    configuration = take(state, writer.write().reading()).configuration
+    assert configuration is not None
+    assert configuration.secrets.keys() == {"chat-keys.proxy"}
+
+
 BAD_CREDENTIALS: dict[str, Callable[[Writer], Files]] = {
     "half a manifest": lambda w: w.credentials | {"_manifest.json": w.credentials["_manifest.json"][:30]},
     "older": lambda w: w.credentials | {"_manifest.json": _credentials_manifest(w, credentialsRevision=0)},
