@@ -92,13 +92,13 @@ class Server(socketserver.ThreadingTCPServer):
 @contextmanager
 def quick_mongodb() -> Iterator[str]:
     """Run it in a process of its own; gives its URI."""
-    process = subprocess.Popen([sys.executable, "-m", "benchmarks.quick_mongodb"], stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        yield process.stdout.readline().strip()
-    finally:
-        process.kill()
-        process.wait()
+    command = [sys.executable, "-m", "benchmarks.quick_mongodb"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip()
+        finally:
+            process.kill()
 
 
 if __name__ == "__main__":

@@ -53,6 +53,8 @@ class DualLog:
         self._sink: int | None = None
         self._configured: tuple[str | None, ...] = ()
         self._stopping = False
+        self._in_line: list[object] = []
+        """Operations that wait for room."""
 
     @property
     def boot(self) -> str | None:
@@ -120,9 +122,8 @@ class DualLog:
         there was no room, which is counted. The caller goes on in any case. At the bound it waits up to a second for
         room, if MongoDB is taking records.
         """
-        deadline = time.monotonic() + min(_ROOM_SECONDS, within_seconds)
-        while self._full() and time.monotonic() < deadline:  # noqa: ASYNC110 - room is made in another thread
-            await asyncio.sleep(0.02)
+        if self._in_line or self._full():
+            await self._room(min(_ROOM_SECONDS, within_seconds))
         return await self._wait(record, within_seconds, when_written=False)
 
     async def operation_written(self, record: OperationRecord, within_seconds: float = 0.05) -> bool:
@@ -183,6 +184,8 @@ class DualLog:
 
         While levels change there are two of it for a moment; what one has taken the other leaves.
         """
+        if self._files is None and self._spool is None:
+            return
         taken: dict[str, Any] = message.record  # type: ignore[assignment]  # one dict a line, the same for all sinks
         if taken.get(_TAKEN) is self:
             return
@@ -195,6 +198,16 @@ class DualLog:
             self._send("system", record["level"].no, values, None, report=report)
         except Exception:  # noqa: BLE001 - a record of objects that cannot be shown must not hurt its maker
             self._send("system", _ERROR, document(system_record_of_failure(message)), None)
+
+    async def _room(self, within_seconds: float) -> None:
+        """Wait for room in turn, so that numbers are in the order of calls."""
+        ticket, deadline = object(), time.monotonic() + within_seconds
+        self._in_line.append(ticket)
+        try:
+            while (self._in_line[0] is not ticket or self._full()) and time.monotonic() < deadline:  # noqa: ASYNC110 - see `_full`
+                await asyncio.sleep(0.02)
+        finally:
+            self._in_line.remove(ticket)
 
     async def _wait(self, record: OperationRecord, within_seconds: float, *, when_written: bool) -> bool:
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -251,7 +264,7 @@ class DualLog:
         return spool.writer.put(payload, stream, level, None if vain else waiter) and not vain
 
     def _full(self) -> bool:
-        """Whether an operation would find no room now but soon: MongoDB takes records."""
+        """Whether an operation would find no room now but soon: MongoDB takes records. Another thread makes it."""
         spool, shipper = self._spool, self._shipper
         return spool is not None and shipper is not None and spool.writer.full() and shipper.making_progress()
 

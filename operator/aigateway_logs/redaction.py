@@ -65,6 +65,8 @@ def _redact_field(name: str, value: Any, depth: int) -> Any:
         return value
     if _is_telling(name):
         return MASK
+    if type(value) is str:  # most are: asking whether it is a Mapping takes as long as all the rest
+        return redact(value)
     if isinstance(value, int) or (isinstance(value, float) and isfinite(value)):
         return value
     if depth < _MAX_DEPTH and isinstance(value, Mapping):

@@ -75,7 +75,8 @@ class SpoolSettings:
     memory_bytes: int = 8 * 1024 * 1024
     """Bound of what waits in memory while the disk is slow, full or read-only."""
     gather_seconds: float = 0.015
-    """How long system records wait for company before they are synced together; they are durable within 50 ms."""
+    """How long system records wait for company before they are written, and admission's before they are synced; all are
+    durable within 50 ms."""
 
     def __post_init__(self) -> None:
         """Refuse bounds that no record would fit in."""

@@ -21,6 +21,8 @@ AUDITED: Final = ("admission", "config_update", "render", "rollout", "health_cha
 """Operations that the audit trail is made of; the others are requests of callers."""
 MAX_CHANGES: Final = 100
 """Fields of one change that are recorded; how many there are beyond that is not counted."""
+MAX_TEXT: Final = 24 * 1024
+"""Characters of paths and values of one change, together."""
 _MAX_VALUE: Final = 1024
 _MAX_SHOWN: Final = 40
 _MAX_DEPTH: Final = 24
@@ -31,11 +33,13 @@ def field_changes(old: object, new: object) -> list[dict[str, Any]]:
     """Return what differs between two specs, field by field: `{path, old, new}`, null where a field is not set.
 
     Entries of lists of named objects (`backends`) go by their name, others by their place. At most `MAX_CHANGES`; the last
-    entry is `{path: "…"}` when there are more. Values are redacted, and those that are no scalars are JSON as text.
+    entry is `{path: "…"}` when there are more. Values are redacted, and those that are no scalars are JSON as text; of a change
+    with much text each value keeps its beginning, so that a record stays whole, and small beside what others have to say.
     """
-    found = list(islice(_walk("spec", "spec", old, new, 0), MAX_CHANGES + 1))
+    found = [] if _same(old, new) else list(islice(_walk("spec", "spec", old, new, 0), MAX_CHANGES + 1))
     changes = [{"path": path, "old": _value(name, before), "new": _value(name, after)} for path, name, before, after in found]
-    return changes if len(changes) <= MAX_CHANGES else [*changes[:MAX_CHANGES], {"path": "…", "old": None, "new": None}]
+    changes = changes if len(changes) <= MAX_CHANGES else [*changes[:MAX_CHANGES], {"path": "…", "old": None, "new": None}]
+    return changes if sum(map(_length, changes)) <= MAX_TEXT else [_shortened(one, len(changes)) for one in changes]
 
 
 def change_summary(change_type: ChangeType, changes: Sequence[Mapping[str, Any]]) -> str:
@@ -57,9 +61,7 @@ def trace_of_revision(lineage: str, revision: int, credentials_revision: int) ->
 
 
 def _walk(path: str, name: str, old: object, new: object, depth: int) -> Iterator[tuple[str, str, object, object]]:
-    """Yield (path, name of the field, old, new) of every leaf that differs."""
-    if _same(old, new):
-        return
+    """Yield (path, name of the field, old, new) of every leaf that differs, of two values that are not the same."""
     before, after = _fields(old), _fields(new)
     scalar = (before is None and old is not None) or (after is None and new is not None)
     before, after = before or {}, after or {}
@@ -67,9 +69,11 @@ def _walk(path: str, name: str, old: object, new: object, depth: int) -> Iterato
         yield path, name, old, new
         return
     for key in [*before, *(key for key in after if key not in before)]:
-        step = f"[{key[1:]}]" if key.startswith("\0") else f".{key}"
-        leaf = name if key.startswith("\0") else key
-        yield from _walk(path + step, leaf, before.get(key), after.get(key), depth + 1)
+        was, now = before.get(key), after.get(key)
+        if not _same(was, now):
+            step = f"[{key[1:]}]" if key.startswith("\0") else f".{key}"
+            leaf = name if key.startswith("\0") else key
+            yield from _walk(path + step, leaf, was, now, depth + 1)
 
 
 def _same(old: object, new: object) -> bool:
@@ -103,6 +107,18 @@ def _value(name: str, value: object) -> Any:
     if isinstance(redacted, str) and len(redacted) > _MAX_VALUE:
         return f"{redacted[:_MAX_VALUE]}…"
     return redacted
+
+
+def _length(change: Mapping[str, Any]) -> int:
+    return sum(len(value) for value in change.values() if isinstance(value, str))
+
+
+def _shortened(change: Mapping[str, Any], changes: int) -> dict[str, Any]:
+    """Return one of so many changes with its share of the text: a third for the path, one for each value."""
+    most = MAX_TEXT // changes // 3
+    return {
+        name: f"{value[:most]}…" if isinstance(value, str) and len(value) > most else value for name, value in change.items()
+    }
 
 
 def _pruned(value: object, depth: int) -> object:

@@ -151,7 +151,7 @@ async def test_a_server_that_is_silent_or_away_costs_its_callers_nothing_and_is_
         started = time.monotonic()
         for _ in range(50):
             assert await logs.operation(OperationRecord("render", "meanwhile"))
-        assert time.monotonic() - started < 1.0
+        assert time.monotonic() - started < 10.0, "the disk takes milliseconds each; the server would take half a second"
         await eventually_async(lambda: says(stream, "MongoDB does not take logs"), within_seconds=10)
         await eventually_async(lambda: failures(logs, 2), within_seconds=15)
         assert stream.getvalue().count("MongoDB does not take logs") == 1
@@ -176,7 +176,7 @@ async def test_a_full_spool_disk_does_not_stop_shipping(tmp_path: Path, mongo_se
     started = time.monotonic()
     answers = [await logs.operation(OperationRecord("render", str(number))) for number in range(1, 30)]
     assert not all(answers)
-    assert time.monotonic() - started < 1.0
+    assert time.monotonic() - started < 10.0, "a disk that fails is not waited for; half a second each would be too long"
     await eventually_async(lambda: shipped(logs, 30), within_seconds=10)
     refused = switch.hits
     await eventually_async(lambda: hit(switch, more_than=refused + 2), within_seconds=10)
@@ -203,7 +203,7 @@ async def test_what_a_read_only_disk_kept_is_removed_once_it_can_be(
     for number in range(40):
         assert await logs.operation(OperationRecord("render", str(number), request_data={"pad": "x" * 500}))
     await eventually_async(lambda: shipped(logs, 40), within_seconds=10)
-    await eventually_async(lambda: hit(switch), within_seconds=5)
+    await eventually_async(lambda: hit(switch), within_seconds=20)
     await segments_between(tmp_path, 2, 40)
     switch.heal()
     await eventually_async(lambda: segments_between(tmp_path, 0, 1), within_seconds=15)  # it looks again every 5 s
@@ -279,7 +279,7 @@ async def test_planted_secrets_are_in_no_file_no_document_and_no_line(
         replace(settings(tmp_path, mongo_server), mongodb=MongoSettings(secret_uri, DATABASE, select_within_seconds=0.1))
     )
     await eventually_async(lambda: failures(logs, 1), within_seconds=10)
-    await eventually_async(lambda: says(stream, "MongoDB does not take logs"), within_seconds=5)
+    await eventually_async(lambda: says(stream, "MongoDB does not take logs"), within_seconds=20)
     spooled = b"".join(path.read_bytes() for path in (tmp_path / "spool").rglob("*") if path.is_file())
     logs.apply(settings(tmp_path, mongo_server))
     await logs.stop(10)

@@ -1,4 +1,4 @@
-"""Operation records where nobody keeps any: none is made, everyone who waits is answered at once, and a sink changes that."""
+"""Records where nobody keeps any: none is made, everyone who waits is answered at once, and a sink changes that."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loguru import logger
 
 from aigateway_logs import DualLog, FileSettings, LogSettings, OperationRecord, SpoolSettings, StreamSettings, dual
 
@@ -23,6 +24,11 @@ async def test_without_files_and_spool_no_record_is_made(monkeypatch: pytest.Mon
     assert not logs.keeps_operations
     assert await logs.operation_written(RECORD)
     assert await logs.operation(RECORD)
+    logs.start()
+    try:
+        logger.info("a line for standard error alone")
+    finally:
+        logs.stop_blocking(2)
 
 
 @pytest.mark.parametrize("kept", ["files", "spool", "spool, though not for operations"])

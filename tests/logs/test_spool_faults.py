@@ -17,6 +17,7 @@ from aigateway_logs.spool.disk import Disk
 from aigateway_logs.spool.drops import KEYS, read_drops
 from aigateway_logs.spool.folder import DROPPED, new_boot
 from aigateway_logs.spool.reader import Loss
+from aigateway_logs.spool.store import Spool
 from aigateway_logs.spool.waiting import Waiter
 from tests.eventually import eventually
 from tests.logs.faulty_disk import BROKEN, FULL, READ_ONLY, FaultyDisk, Switch
@@ -43,23 +44,21 @@ def test_a_failing_disk_holds_up_nobody_and_loses_nothing(
         switch.fail(code, *calls)
     with spooling(tmp_path, FaultyDisk(switch)) as (spool, heard):
         if not from_the_start:
-            assert all(keep(spool, number).result(5) for number in range(20))
+            assert all(keep(spool, number).result(20) for number in range(20))
             switch.fail(code, *calls)
-        first = keep(spool, 100).result(5)
+        first = keep(spool, 100).result(20)
         assert first is False or not from_the_start
         if calls == ("create",) and not from_the_start:
-            assert all(keep(spool, number, size=500).result(5) is not None for number in range(200, 220))  # needs a new segment
-        eventually(lambda: check(spool.writer.waits_in_vain()), within_seconds=5)
-        started = time.monotonic()
-        assert spool.writer.put(payload(101), "operation", 20)
-        assert time.monotonic() - started < 0.05
+            assert all(keep(spool, number, size=500).result(20) is not None for number in range(200, 220))  # a new segment
+        eventually(lambda: check(spool.writer.waits_in_vain()), within_seconds=20)
+        assert min(seconds_to_put(spool, number) for number in range(101, 106)) < 0.05, "a pause of the machine hits one"
         switch.heal()
-        eventually(lambda: check(not spool.writer.waits_in_vain()), within_seconds=5)
-        assert keep(spool, 102).result(5) is True
-        eventually(lambda: check(heard.troubles[-1] is None), within_seconds=5)
+        eventually(lambda: check(not spool.writer.waits_in_vain()), within_seconds=20)
+        assert keep(spool, 106).result(20) is True
+        eventually(lambda: check(heard.troubles[-1] is None), within_seconds=20)
         assert len(heard.troubles) == 2, f"said once, and once that it is over: {heard.troubles}"
     found = find_left(tmp_path)
-    expected = {100, 101, 102} | (set() if from_the_start else set(range(20)))
+    expected = set(range(100, 107)) | (set() if from_the_start else set(range(20)))
     assert expected <= found.once()
     assert found.losses == []
 
@@ -74,7 +73,7 @@ def test_a_full_memory_behind_a_failing_disk_drops_new_records_and_counts_each(t
         assert spool.writer.backlog().memory_bytes <= 50_000
         assert spool.writer.drops.counts["operation.INFO"] == 1000 - sum(accepted)
         switch.heal()
-        eventually(lambda: check(spool.writer.backlog().memory_bytes == 0), within_seconds=5)
+        eventually(lambda: check(spool.writer.backlog().memory_bytes == 0), within_seconds=20)
     assert find_left(tmp_path).once() == {number for number, was in enumerate(accepted) if was}
 
 
@@ -86,7 +85,7 @@ def test_at_the_bound_the_least_worth_is_refused_first_and_what_was_accepted_sta
             for stream, level in (("system", 20), ("system", 30), ("system", 40), ("operation", 20)):
                 if not spool.writer.put(payload(number * 4, 50), stream, level):
                     refused_at.setdefault((stream, level), number)
-            eventually(lambda: check(spool.writer.backlog().memory_bytes == 0), within_seconds=5, every_seconds=0.001)
+            eventually(lambda: check(spool.writer.backlog().memory_bytes == 0), within_seconds=20, every_seconds=0.001)
             if len(refused_at) == 4:
                 break
         assert spool.writer.backlog().disk_bytes < 100_000 + 2000
@@ -102,13 +101,13 @@ def test_at_the_bound_the_least_worth_is_refused_first_and_what_was_accepted_sta
 def test_counts_of_dropped_records_survive_a_kill(tmp_path: Path) -> None:
     """They are in the file before the process could die, without any room being needed for them."""
     with spooling(tmp_path, max_bytes=20_000) as (spool, _):
-        keep(spool, 0).result(5)
+        keep(spool, 0).result(20)
         for number in range(100):
             spool.writer.put(payload(number, 1000), "system", 10)
         file = tmp_path / spool.boot / DROPPED
         total = spool.writer.drops.total
         assert total > 80
-        eventually(lambda: check(read_drops(Disk(), file) == {"system.DEBUG": total}), within_seconds=5)
+        eventually(lambda: check(read_drops(Disk(), file) == {"system.DEBUG": total}), within_seconds=20)
     assert len(KEYS) == 8
 
 
@@ -116,15 +115,15 @@ def test_a_slow_disk_delays_its_waiters_and_nobody_else(tmp_path: Path) -> None:
     """Written records do not wait for the sync of earlier ones; after a second nobody waits any more."""
     switch = Switch()
     with spooling(tmp_path, FaultyDisk(switch)) as (spool, heard):
-        keep(spool, 0).result(5)
-        switch.delay_seconds, switch.calls = 1.5, frozenset({"sync"})
+        keep(spool, 0).result(20)
+        switch.delay_seconds, switch.calls = 3.0, frozenset({"sync"})
         slow = keep(spool, 1)
         written: Future[bool] = Future()
         spool.writer.put(payload(2), "operation", 20, Waiter(written, when_written=True))
-        assert written.result(0.5) is True
+        assert written.result(2) is True
         eventually(lambda: check(spool.writer.waits_in_vain()), within_seconds=2)
         switch.heal()
-        assert slow.result(5) is True
+        assert slow.result(20) is True
         assert heard.troubles == [], "slow is not broken"
 
 
@@ -132,7 +131,7 @@ def test_a_slow_disk_delays_its_waiters_and_nobody_else(tmp_path: Path) -> None:
 def test_what_an_administrator_takes_away_is_counted_and_the_rest_goes_on(tmp_path: Path, what: str) -> None:
     """What was taken is what was durable and neither shipped nor read ahead; what comes after it is kept as ever."""
     with spooling(tmp_path) as (spool, heard):
-        assert all(keep(spool, number).result(5) for number in range(10))
+        assert all(keep(spool, number).result(20) for number in range(10))
         reader = spool.readers()[0]
         shipped = reader.read(3)
         assert shipped is not None
@@ -145,7 +144,7 @@ def test_what_an_administrator_takes_away_is_counted_and_the_rest_goes_on(tmp_pa
         else:
             with file.open("r+b") as handle:
                 handle.truncate(0)
-        assert all(keep(spool, number).result(5) for number in range(10, 20))
+        assert all(keep(spool, number).result(20) for number in range(10, 20))
         found = drain(spool)
         assert found.once() >= set(range(10, 20))
         assert 3 + len(found.once()) + spool.lost["missing"] == 20, f"{spool.lost} {heard.events}"
@@ -154,7 +153,7 @@ def test_what_an_administrator_takes_away_is_counted_and_the_rest_goes_on(tmp_pa
 def test_damaged_records_are_skipped_exactly_and_counted(tmp_path: Path) -> None:
     """Each whole record behind the damage is found, in whichever part of a record the damage is."""
     with spooling(tmp_path) as (spool, _):
-        assert all(keep(spool, number, size=200).result(5) for number in range(10))
+        assert all(keep(spool, number, size=200).result(20) for number in range(10))
         (file,) = (tmp_path / spool.boot).glob("*.seg")
         data = bytearray(file.read_bytes())
         size = (len(data) - data.index(b"\n") - 1) // 10
@@ -182,8 +181,8 @@ def test_a_boot_id_is_later_than_all_before_even_if_the_clock_went_back(tmp_path
 def test_a_live_process_keeps_its_folder_to_itself(tmp_path: Path) -> None:
     """Several processes of a pod share one spool: none takes what another is still writing."""
     with spooling(tmp_path) as (first, _), spooling(tmp_path) as (second, _):
-        assert keep(first, 1).result(5)
-        assert keep(second, 2).result(5)
+        assert keep(first, 1).result(20)
+        assert keep(second, 2).result(20)
         assert drain(second).once() == {2}
         assert drain(first).once() == {1}
 
@@ -203,15 +202,15 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_disk_that_is_really_full_is_survived_and_used_again(tiny_disk: Path) -> None:
     """Somebody else fills it; records wait in memory until there is room."""
     with spooling(tiny_disk / "spool") as (spool, heard):
-        assert keep(spool, 0).result(5)
+        assert keep(spool, 0).result(20)
         hog = tiny_disk / "hog"
         with pytest.raises(OSError, match="No space"):
             hog.write_bytes(b"x" * 1024 * 1024)
-        answers = [keep(spool, number, size=1000).result(5) for number in range(1, 50)]
+        answers = [keep(spool, number, size=1000).result(20) for number in range(1, 50)]
         assert False in answers
         hog.unlink()
-        eventually(lambda: check(heard.troubles[-1:] == [None]), within_seconds=5)
-        assert keep(spool, 50).result(5)
+        eventually(lambda: check(heard.troubles[-1:] == [None]), within_seconds=20)
+        assert keep(spool, 50).result(20)
     assert find_left(tiny_disk / "spool").once() == set(range(51))
 
 
@@ -224,8 +223,15 @@ def test_an_end_amid_writing_is_prompt_and_loses_nothing(tmp_path: Path) -> None
                 time.sleep(0.0005 * (number % 5))
             started = time.monotonic()
             spool.writer.close(5.0)
-            assert time.monotonic() - started < 2.0
+            assert time.monotonic() - started < 4.0, "it waited for its deadline"
     assert find_left(tmp_path).once() == {number * 10 + extra for number in range(60) for extra in range(number % 7)}
+
+
+def seconds_to_put(spool: Spool, number: int) -> float:
+    """Put a record for which nobody waits; returns how long its caller was kept."""
+    started = time.monotonic()
+    assert spool.writer.put(payload(number), "operation", 20)
+    return time.monotonic() - started
 
 
 def check(condition: bool) -> None:

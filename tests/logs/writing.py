@@ -23,7 +23,8 @@ async def main() -> None:
     spool, uri, database, first, count = sys.argv[1:6]
     stream = StreamSettings(sinks=frozenset({"mongodb"}))
     mongodb = MongoSettings(uri, database, select_within_seconds=0.5, answer_within_seconds=3.0)
-    settings = LogSettings(stream, stream, None, SpoolSettings(Path(spool), segment_bytes=64 * 1024), mongodb)
+    room = SpoolSettings(Path(spool), max_bytes=2**31, segment_bytes=64 * 1024)  # what is refused at the bound is not the point
+    settings = LogSettings(stream, stream, None, room, mongodb)
     logs = DualLog(settings, stream=io.StringIO())
     logs.start()
     for start in range(int(first), int(first) + int(count), GROUP):

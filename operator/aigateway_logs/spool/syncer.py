@@ -25,18 +25,24 @@ class Job:
     folder: Path | None = None
     close: bool = False
     sync: bool = True
+    urgent: bool = True
+    """Somebody waits for it, or it has waited already; False: it may wait for company."""
 
 
 class Syncer:
-    """Group commit: as many jobs as came while it was busy are one sync."""
+    """Group commit: as many jobs as came while it was busy, or while none was urgent, are one sync."""
 
-    def __init__(self, disk: Disk, done: Callable[[int, int], None], failed: Callable[[int, OSError], None]) -> None:
+    def __init__(
+        self, disk: Disk, gather_seconds: float, done: Callable[[int, int], None], failed: Callable[[int, OSError], None]
+    ) -> None:
         """`done(generation, sequence)` and `failed(generation, error)` are called in the syncer's thread."""
         self._disk = disk
+        self._gather_seconds = gather_seconds
         self._done = done
         self._failed = failed
         self._jobs: list[Job] = []
         self._condition = threading.Condition()
+        self._hurry = False
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="log-spool-sync", daemon=True)
 
@@ -48,12 +54,14 @@ class Syncer:
         """Add a job; returns at once."""
         with self._condition:
             self._jobs.append(job)
-            self._condition.notify()
+            self._hurry = self._hurry or job.urgent
+            if job.urgent or len(self._jobs) == 1:
+                self._condition.notify()
 
     def close(self, within_seconds: float) -> None:
         """Do what is left and end; a disk that hangs is left behind."""
         with self._condition:
-            self._closing = True
+            self._closing = self._hurry = True
             self._condition.notify()
         self._thread.join(max(within_seconds, 0.0))
 
@@ -62,7 +70,8 @@ class Syncer:
             with self._condition:
                 while not self._jobs and not self._closing:
                     self._condition.wait()
-                jobs, self._jobs = self._jobs, []
+                self._condition.wait_for(lambda: self._hurry, self._gather_seconds)
+                jobs, self._jobs, self._hurry = self._jobs, [], self._closing
             if not jobs:
                 return
             self._work(jobs)

@@ -70,7 +70,7 @@ class SpoolWriter:
         self._wake = threading.Event()
         self._urgent = threading.Event()
         self._closing = threading.Event()
-        self._syncer = Syncer(disk, self._synced, self._sync_failed)
+        self._syncer = Syncer(disk, settings.gather_seconds, self._synced, self._sync_failed)
         self._thread = threading.Thread(target=self._run, name="log-spool-write", daemon=True)
 
     def start(self) -> None:
@@ -218,13 +218,13 @@ class SpoolWriter:
             if names == 0 or size != segment.length:
                 self._abandon()  # removed or cut by somebody: what is not durable goes to a new one
                 continue
-            self._append(handle, segment)
+            urgent = self._append(handle, segment)
             if segment.length >= self._settings.segment_bytes:
                 segment.closed = True
                 self._syncer.submit(self._job(close=True))
                 self._handle = None
             else:
-                self._syncer.submit(self._job())
+                self._syncer.submit(self._job(urgent=urgent))
             self._written()
             wrote = True
         return wrote
@@ -245,7 +245,8 @@ class SpoolWriter:
         with self._lock:
             return self._unwritten[0].sequence if self._unwritten else None
 
-    def _append(self, handle: int, segment: Segment) -> None:
+    def _append(self, handle: int, segment: Segment) -> bool:
+        """Write a chunk; whether it is to be synced at once: records for which nobody waits have gathered company already."""
         chunk = self._take()
         data = b"".join(kept.data for kept in chunk)
         try:
@@ -261,7 +262,9 @@ class SpoolWriter:
             self._disk_bytes += len(data)
             self._unsynced.extend(chunk)
             self._unsynced_since = self._unsynced_since or time.monotonic()
-        release([kept.waiter for kept in chunk if kept.waiter is not None and kept.waiter.when_written], True)
+        written = [kept.waiter for kept in chunk if kept.waiter is not None and kept.waiter.when_written]
+        release(written, True)
+        return len(written) < len(chunk)
 
     def _take(self) -> list[Frame]:
         chunk: list[Frame] = []
@@ -342,10 +345,10 @@ class SpoolWriter:
             self._failures = 0
             self._trouble(None)
 
-    def _job(self, *, close: bool = False) -> Job:
+    def _job(self, *, close: bool = False, urgent: bool = True) -> Job:
         assert self._handle is not None  # noqa: S101 - only called with an open segment
         sequence = self._unsynced[-1].sequence if self._unsynced else 0
-        return Job(self._handle, self._generation, sequence, close=close)
+        return Job(self._handle, self._generation, sequence, close=close, urgent=urgent)
 
     def _synced(self, generation: int, sequence: int) -> None:
         with self._lock:

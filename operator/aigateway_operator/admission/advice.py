@@ -6,7 +6,7 @@ begins with its place and is shorter than 120 characters, which is what clients 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from aigateway_operator.admission.deletion import YES
@@ -36,6 +36,11 @@ def advise_spec(kind: str, spec: JsonObject) -> list[str]:
     return list(_SPEAKERS[kind](spec))
 
 
+def advice_stays(kind: str, spec: JsonObject, old_spec: JsonObject) -> bool:
+    """Tell whether `advise_spec` says the same of both, since they differ in nothing that it looks at; cheap."""
+    return all(spec.get(name) == old_spec.get(name) for name in _LOOKED_AT[kind])
+
+
 def advise_size(spec: JsonObject) -> list[str]:
     """Return a warning if a spec comes near the largest allowed size. Walks all of it: ask only where it may be large."""
     size = estimate_bytes(spec)
@@ -44,26 +49,23 @@ def advise_size(spec: JsonObject) -> list[str]:
     )
 
 
-def _virtual_model(spec: JsonObject) -> Iterator[str]:
-    if spec.get("use") is False:
-        yield "spec.use: the model is switched off; callers get 404 model_not_found"
-    yield from _backends(spec)
-
-
-def _backends(spec: JsonObject) -> Iterator[str]:
+def _virtual_model(spec: JsonObject) -> list[str]:
+    texts = ["spec.use: the model is switched off; callers get 404 model_not_found"] if spec.get("use") is False else []
     backends = spec.get("backends")
     for index, backend in enumerate(backends if isinstance(backends, list) else ()):
         if isinstance(backend, dict):
-            url = str(backend.get("baseUrl") or spec.get("baseUrl") or "")
-            yield from _key_on_the_way(backend, f"spec.backends[{index}]", plain=url[:7].lower() == "http://")
+            keyed = backend.get("apiKeySecretRef") is not None
+            plain = str(backend.get("baseUrl") or spec.get("baseUrl") or "")[:7].lower() == "http://"
+            if keyed == plain:
+                texts.append(f"spec.backends[{index}]{_key_on_the_way(backend, keyed=keyed)}")
+    return texts
 
 
-def _key_on_the_way(backend: JsonObject, path: str, *, plain: bool) -> Iterator[str]:
-    keyed = backend.get("apiKeySecretRef") is not None
-    if plain and keyed:
-        yield f"{path}: http; its API key and all prompts travel unencrypted"
-    elif not plain and not keyed:
-        yield f"{path}: no apiKeySecretRef; requests to '{shown(str(backend.get('name')))[:30]}' carry no key"
+def _key_on_the_way(backend: JsonObject, *, keyed: bool) -> str:
+    """Return what to say of a key that travels in the open, or of one that is missing where it would not."""
+    if keyed:
+        return ": http; its API key and all prompts travel unencrypted"
+    return f": no apiKeySecretRef; requests to '{shown(str(backend.get('name')))[:30]}' carry no key"
 
 
 def _gateway_config(spec: JsonObject) -> Iterator[str]:
@@ -83,7 +85,9 @@ def _at(holder: JsonObject, key: str) -> JsonObject:
     return value if isinstance(value, dict) else {}
 
 
-_SPEAKERS: Final[dict[str, Callable[[JsonObject], Iterator[str]]]] = {
+_SPEAKERS: Final[dict[str, Callable[[JsonObject], Iterable[str]]]] = {
     VIRTUAL_MODEL: _virtual_model,
     GATEWAY_CONFIG: _gateway_config,
 }
+_LOOKED_AT: Final = {VIRTUAL_MODEL: ("use", "baseUrl", "backends"), GATEWAY_CONFIG: ("delivery", "app", "storage")}
+"""Fields of spec that the speakers read."""

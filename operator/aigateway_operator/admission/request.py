@@ -34,6 +34,11 @@ UPDATE: Final = "UPDATE"
 DELETE: Final = "DELETE"
 RESOURCES: Final = {VIRTUAL_MODEL: VIRTUAL_MODELS, GATEWAY_CONFIG: GATEWAY_CONFIGS}
 """Kinds that are reviewed, and their resources."""
+_NAMED: Final = {
+    kind: ({"group": GROUP, "version": VERSION, "kind": kind}, {"group": GROUP, "version": VERSION, "resource": plural})
+    for kind, plural in RESOURCES.items()
+}
+"""What a request says of itself, by kind."""
 _MAX_UID: Final = 253
 JsonObject = dict[str, Any]
 
@@ -151,17 +156,15 @@ def _checked(request: JsonObject, uid: str, size_bytes: int) -> ReviewRequest:
 
 def _groups(user: JsonObject) -> tuple[str, ...]:
     groups = user.get("groups")
-    return tuple(group for group in groups if isinstance(group, str)) if isinstance(groups, list) else ()
+    return tuple([group for group in groups if isinstance(group, str)]) if isinstance(groups, list) else ()
 
 
 def _kind(request: JsonObject) -> str:
     """Return the kind, if kind and resource are one of ours, in our version, and no subresource is meant."""
     kind = request.get("kind")
     name = kind.get("kind") if isinstance(kind, dict) else None
-    plural = RESOURCES.get(name) if isinstance(name, str) else None
-    expected = {"group": GROUP, "version": VERSION, "kind": name}
-    resource = {"group": GROUP, "version": VERSION, "resource": plural}
-    if plural is None or kind != expected or request.get("resource") != resource or request.get("subResource"):
+    named = _NAMED.get(name) if isinstance(name, str) else None
+    if named is None or (kind, request.get("resource")) != named or request.get("subResource"):
         kinds = " and ".join(RESOURCES)
         raise _Wrong(f"only {kinds} of {API_VERSION} are reviewed here. Correct the rules of the webhook configuration.")
     return str(name)

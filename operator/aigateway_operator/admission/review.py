@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from aigateway_operator.admission.advice import WARN_BYTES, advise_metadata, advise_size, advise_spec
+from aigateway_operator.admission.advice import WARN_BYTES, advice_stays, advise_metadata, advise_size, advise_spec
 from aigateway_operator.admission.deletion import check_deletion
 from aigateway_operator.admission.request import CREATE, DELETE, MalformedReview, ReviewRequest
 from aigateway_operator.admission.verdict import Verdict, allow, refuse_deletion, refuse_edit
@@ -69,10 +69,9 @@ def _update(request: ReviewRequest, context: RuleContext) -> Verdict:
     warnings += [_tolerated(violation) for violation in edit.tolerated]
     if edit.violations:
         return refuse_edit(request, edit.violations, warnings)
-    advice = _advice(request, spec)
-    if advice:
+    if not advice_stays(request.kind, _mapping(spec), _mapping(old_spec)) or request.size_bytes > WARN_BYTES:
         said = _advice(request, old_spec)
-        warnings += [text for text in advice if text not in said]
+        warnings += [text for text in _advice(request, spec) if text not in said]
     return allow(warnings)
 
 

@@ -47,6 +47,9 @@ class Verdict:
         return WARNED if self.warnings else ALLOWED
 
 
+_PLAIN: Final = Verdict()
+
+
 def refuse_edit(request: ReviewRequest, violations: Sequence[Violation], warnings: Sequence[str]) -> Verdict:
     """Refuse with all `violations`, as causes and, for clients that show the message only, as one text."""
     rules = "a rule" if len(violations) == 1 else f"{len(violations)} rules"
@@ -63,7 +66,7 @@ def refuse_deletion(request: ReviewRequest, violations: Sequence[Violation]) -> 
 
 def allow(warnings: Sequence[str] = ()) -> Verdict:
     """Allow, with warnings to show."""
-    return Verdict(None, _fitting(warnings))
+    return Verdict(None, _fitting(warnings)) if warnings else _PLAIN
 
 
 def answer(uid: str, verdict: Verdict) -> bytes:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from ipaddress import ip_network
+from itertools import product
 from typing import Any
 
 import orjson
 import pytest
 
+from aigateway_operator.admission.advice import advice_stays, advise_spec
 from aigateway_operator.admission.request import MalformedReview, parse_review
 from aigateway_operator.admission.review import Policy, review
 from aigateway_operator.admission.verdict import MAX_WARNINGS, allow, answer, answer_malformed
@@ -53,6 +55,42 @@ def test_missing_spec_is_judged_as_an_empty_one() -> None:
     del model["spec"], gateway["spec"]
     assert fields(judge("CREATE", model))[0] == "spec"
     assert judge("CREATE", gateway).status is None
+
+
+EDITS: dict[str, list[dict[str, Any]]] = {
+    "VirtualModel": [
+        *({"use": use} for use in (True, False)),
+        *({"baseUrl": url} for url in ("https://api.example.com/v1", "http://llm.ai.svc/v1")),
+        {"backends": [make_backend()]},
+        {"backends": KEYED},
+        {"current": "big"},
+        {"modelName": "other"},
+        {"probe": {"enabled": True}},
+        {"proxyKeySecretRef": {"name": "other", "key": "proxy"}},
+    ],
+    "GatewayConfig": [
+        *({"delivery": {**SELECTED, **more}} for more in ({}, {"podSelector": None}, {"poke": False}, {"redisNotify": True})),
+        *({"app": {"debug": debug}} for debug in (True, False)),
+        *({"storage": {"redis": {"host": "redis.ai.svc", "enabled": enabled}}} for enabled in (True, False)),
+        {"log": {"system": {"level": "DEBUG"}}},
+        {"probes": {"periodSeconds": 5}},
+        {"webSearch": {"provider": "searxng", "baseUrl": "http://searxng.ai.svc:8080"}},
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", EDITS)
+def test_advice_is_left_out_only_where_it_stays_the_same(kind: str) -> None:
+    """Whatever an edit changes: where it is not asked for again, it would have said the same."""
+    base: dict[str, Any] = (make_virtual_model() if kind == "VirtualModel" else make_gateway_config(delivery=SELECTED))["spec"]
+    stays = 0
+    for first, second, third in product(EDITS[kind], repeat=3):
+        old = {**base, **first, **second}
+        new = {**old, **third}
+        if advice_stays(kind, new, old):
+            stays += 1
+            assert advise_spec(kind, new) == advise_spec(kind, old), f"{old} → {new}"
+    assert stays > len(EDITS[kind]), "an edit of something else costs no advice"
 
 
 def test_policy_of_the_administrator_reaches_the_rules() -> None:
@@ -178,13 +216,19 @@ def test_refused_deletion_says_all_reasons_and_how_to_lift_them() -> None:
     )
 
 
-@pytest.mark.parametrize("user", ["generic-garbage-collector", "namespace-controller"])
-def test_whoever_empties_a_namespace_is_not_stopped(user: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "system:serviceaccount:kube-system:generic-garbage-collector",
+        "system:serviceaccount:kube-system:namespace-controller",
+        "system:kube-controller-manager",
+    ],
+)
+def test_whoever_empties_a_namespace_is_not_stopped(name: str) -> None:
     """Or the namespace would hang in Terminating for ever. Nobody else of a similar name is let through."""
     gateway = with_metadata(make_gateway_config(), annotations={PROTECTED: "true"}) | {"status": {"models": {"accepted": 1}}}
-    name = f"system:serviceaccount:kube-system:{user}"
     assert judge("DELETE", None, gateway, userInfo={"username": name}).status is None
-    for other in (f"system:serviceaccount:ai:{user}", f"{name}x", name.upper(), "system:admin"):
+    for other in (f"system:serviceaccount:ai:{name.rpartition(':')[2]}", f"{name}x", name.upper(), "system:admin"):
         assert judge("DELETE", None, gateway, userInfo={"username": other}).status is not None
 
 

@@ -117,7 +117,7 @@ async def test_folder_is_followed_from_before_it_is_there(tmp_path: Path) -> Non
             assert used == expected
             assert wrong is None or wrong in refused
 
-        await eventually_async(check, within_seconds=5, every_seconds=0.01)
+        await eventually_async(check, within_seconds=20, every_seconds=0.01)
 
     try:
         _mount(folder, 1, first)
@@ -140,7 +140,7 @@ async def test_plain_folder_works_too(tmp_path: Path) -> None:
     (tmp_path / "tls.key").write_bytes(KEY)
     used = asyncio.Event()
     task = asyncio.create_task(CertificateFiles(tmp_path).run(lambda chain, key: used.set()))
-    await asyncio.wait_for(used.wait(), 5)
+    await asyncio.wait_for(used.wait(), 20)
     task.cancel()
 
 
@@ -163,8 +163,8 @@ async def test_pair_is_read_from_one_mount_though_it_is_swapped_in_between(
     monkeypatch.setattr(Path, "read_bytes", read_and_swap)
     task = asyncio.create_task(CertificateFiles(tmp_path, look_seconds=0.01).run(lambda *pair: pairs.put_nowait(pair)))
     try:
-        assert await asyncio.wait_for(pairs.get(), 5) == first
-        assert await asyncio.wait_for(pairs.get(), 5) == second
+        assert await asyncio.wait_for(pairs.get(), 20) == first
+        assert await asyncio.wait_for(pairs.get(), 20) == second
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
