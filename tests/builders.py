@@ -21,6 +21,7 @@ from aigateway_operator.api.meta import GatewayKey
 from aigateway_operator.plan import names
 from aigateway_operator.plan.health import HealthOf
 from aigateway_operator.plan.memo import Memo, referenced_secrets
+from aigateway_operator.plan.packed import pack
 from aigateway_operator.plan.planner import plan
 from aigateway_operator.plan.proof import Proof
 from aigateway_operator.plan.readback import read_live, read_served, values_of
@@ -96,8 +97,8 @@ def make_stored(
         created=created,
         deleting=deleting,
         gateway=ref["name"] if isinstance(ref, dict) else "",
-        spec=orjson.dumps(spec),
-        status=orjson.dumps(status or {}),
+        spec=pack(orjson.dumps(spec)),
+        status=pack(orjson.dumps(status or {})),
     )
 
 
@@ -311,7 +312,7 @@ class World:
             {"type": verdict.type, "status": verdict.status, "reason": verdict.reason, "message": verdict.message}
             for verdict in write.verdicts
         ]
-        status = orjson.dumps({"observedGeneration": write.generation, **write.fields, "conditions": conditions})
+        status = pack(orjson.dumps({"observedGeneration": write.generation, **write.fields, "conditions": conditions}))
         if write.kind == meta.VIRTUAL_MODEL:
             if self.models[write.name].status != status:  # as in the cluster, where nothing is written then
                 self.models[write.name] = replace(self.models[write.name], status=status)

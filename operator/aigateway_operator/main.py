@@ -55,7 +55,8 @@ from aigateway_operator.webhook import WebhookThread
 RESTART_SOURCE_SECONDS: Final = 30.0
 """How long the watch may owe changes before kopf's thread is restarted; liveness gives up only at twice that."""
 SUPERVISE_SECONDS: Final = 1.0
-STOP_SECONDS: Final = 10.0
+PART_SECONDS: Final = 5.0
+"""How long one part may take to stop; five of them come one after the other, within the 30 s that a pod has."""
 ELECTION: Final = "election"
 
 
@@ -117,7 +118,6 @@ async def running(settings: Settings, logs: DualLog | None = None) -> AsyncItera
         operator.health_port = await health.start()
         try:
             operator.webhook = await _start_webhook(operator)
-            operator.source.start()
             election, keeper = operator.election, operator.certificates
             if election is not None:
                 election.start()
@@ -323,19 +323,32 @@ async def _supervise(operator: Operator) -> None:
 
 
 async def _stop(operator: Operator) -> None:
-    """Stop in order: no new events, no new writes, then the Lease given back; bounded in time."""
+    """Stop in order: no new events, no new writes, then the Lease given back.
+
+    Each part is bounded in time, and one that fails keeps none of the others from ending: a Lease that is not given back is a
+    fail-over that takes seconds.
+    """
+    writing = [task for task in operator.tasks if task.get_name() != ELECTION]
+
+    async def end_writing() -> None:
+        for task in writing:
+            task.cancel()
+        await asyncio.gather(*writing, return_exceptions=True)
+
+    await _end("the watch", operator.source.stop())
+    await _end("rounds", end_writing())
+    await asyncio.gather(*(_end(getattr(close, "__qualname__", "a part"), close()) for close in operator.closing))
+    if operator.election is not None:
+        await _end("the election", operator.election.stop())
+    adapters = (operator.ports.secrets, operator.ports.owned, operator.ports.announcer)
+    await asyncio.gather(*(_end(type(adapter).__name__, adapter.stop()) for adapter in adapters))
+
+
+async def _end(what: str, ending: Awaitable[None]) -> None:
     try:
-        async with asyncio.timeout(STOP_SECONDS):
-            await operator.source.stop()
-            writing = [task for task in operator.tasks if task.get_name() != ELECTION]
-            for task in writing:
-                task.cancel()
-            await asyncio.gather(*writing, return_exceptions=True)
-            for close in operator.closing:
-                await close()
-            if operator.election is not None:
-                await operator.election.stop()
-            for adapter in (operator.ports.secrets, operator.ports.owned, operator.ports.announcer):
-                await adapter.stop()
+        async with asyncio.timeout(PART_SECONDS):
+            await ending
     except TimeoutError:
-        logger.warning("Stopping took longer than {:.0f} s", STOP_SECONDS)
+        logger.warning("Stopping {} took longer than {:.0f} s", what, PART_SECONDS)
+    except Exception:  # noqa: BLE001 - at the end of the process: what is left has to end too
+        logger.exception("Stopping {} failed", what)

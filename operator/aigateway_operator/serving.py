@@ -18,6 +18,7 @@ from loguru import logger
 from aigateway_logs import DualLog
 from aigateway_operator import __version__
 from aigateway_operator.collecting import freeze_what_is_there
+from aigateway_operator.footprint import stay_small
 from aigateway_operator.kube.client import KubeClient
 from aigateway_operator.kube.namespaces import SelectedNamespaces
 from aigateway_operator.logs import logging_to
@@ -37,6 +38,7 @@ def run_operator(settings: Settings) -> int:
         if settings.allow_addresses:
             logger.warning("Addresses that rules refuse are allowed: {}", ", ".join(map(str, settings.allow_addresses)))
         sys.setswitchinterval(SWITCH_SECONDS)
+        stay_small()
         return asyncio.run(serve(settings, logs))
 
 

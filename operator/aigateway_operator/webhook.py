@@ -28,6 +28,7 @@ from aigateway_operator.admission.server import WebhookServer
 from aigateway_operator.admission.serving_certificate import ServingCertificate
 from aigateway_operator.collecting import freeze_what_is_there
 from aigateway_operator.errors import SettingsError
+from aigateway_operator.footprint import stay_small
 from aigateway_operator.health import HealthServer
 from aigateway_operator.logs import follow_uri, logging_to
 from aigateway_operator.measures import SERVED_CERTIFICATE
@@ -145,7 +146,7 @@ class WebhookThread:
         async with serving(self.settings, self.registry, self.logs) as webhook:
             self._server, self.port = webhook.server, webhook.server.port
             home.call_soon_threadsafe(_settle, started, None)
-            await _until_over(self._stop, webhook)
+            await _until_over(self._stop, webhook.following)
 
 
 def _settle(future: asyncio.Future[None], failure: Exception | None) -> None:
@@ -157,13 +158,13 @@ def _settle(future: asyncio.Future[None], failure: Exception | None) -> None:
         future.set_exception(failure)
 
 
-async def _until_over(stop: asyncio.Event, webhook: Webhook) -> bool:
-    """Wait for the end; returns whether it was asked for, and not a breakdown, which is logged."""
+async def _until_over(stop: asyncio.Event, *parts: asyncio.Task[None]) -> bool:
+    """Wait for the end; returns whether it was asked for, and not a breakdown of a part, which is logged."""
     waiter = asyncio.create_task(stop.wait())
-    done, _ = await asyncio.wait([waiter, webhook.following], return_when=asyncio.FIRST_COMPLETED)
+    done, _ = await asyncio.wait([waiter, *parts], return_when=asyncio.FIRST_COMPLETED)
     waiter.cancel()
-    if webhook.following in done:
-        logger.opt(exception=webhook.following.exception()).error("The certificate source ended although it never should")
+    for part in done & set(parts):
+        logger.opt(exception=part.exception()).error("{} ended although it never should", part.get_name())
     return waiter in done
 
 
@@ -179,17 +180,19 @@ async def serve(settings: Settings, logs: DualLog | None = None) -> int:
         server = webhook.server
         health = HealthServer(settings.health_host, settings.health_port, lambda: 0.0, server.why_not_ready, registry)
         await health.start()
-        uri = asyncio.create_task(follow_uri(settings, logs), name="log settings") if logs is not None else None
+        uri = []
+        if logs is not None and settings.log_mongodb_uri_file:
+            uri.append(asyncio.create_task(follow_uri(settings, logs), name="log settings"))
         try:
             freeze_what_is_there()
             logger.bind(pid=os.getpid(), port=server.port, health_port=health.port).info("Webhook {} started", __version__)
-            asked = await _until_over(stop, webhook)
+            asked = await _until_over(stop, webhook.following, *uri)
             logger.info("Webhook stopping")
             server.draining = True  # readiness is red, and seen to be, while the rest is answered
             await asyncio.sleep(settings.webhook_drain_seconds)
         finally:
-            if uri is not None:
-                uri.cancel()
+            for task in uri:
+                task.cancel()
             await health.stop()
     return 0 if asked else 1
 
@@ -200,4 +203,5 @@ def run_webhook(settings: Settings) -> int:
         logger.bind(**settings.model_dump(mode="json")).info("Settings")
         if settings.allow_addresses:
             logger.warning("Addresses that rules refuse are allowed: {}", ", ".join(map(str, settings.allow_addresses)))
+        stay_small()
         return asyncio.run(serve(settings, logs))

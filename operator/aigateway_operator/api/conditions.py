@@ -10,7 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Final, Literal
+
+MAX_MESSAGE: Final = 32768
+"""Longest message of metav1.Condition, in characters: the API server refuses a status with a longer one."""
 
 Status = Literal["True", "False", "Unknown"]
 
@@ -46,6 +49,7 @@ class Reason(StrEnum):
     TOO_LARGE = "TooLarge"  # the document would pass the limit of a ConfigMap
     KEPT_LAST_GOOD = "KeptLastGood"  # what is served is the last valid version
     NAME_TAKEN = "NameTaken"  # a ConfigMap or Secret of that name belongs to somebody else
+    WRITE_REFUSED = "WriteRefused"  # the API server refuses the documents: a quota, a policy, a missing right
     # Ready
     READY = "Ready"
     # Propagated
@@ -65,6 +69,10 @@ class Reason(StrEnum):
     DENIED = "Denied"
     NOT_READY = "NotReady"
     UNKNOWN = "Unknown"
+
+
+REASONS: Final[frozenset[str]] = frozenset(Reason)
+"""Every reason of this version; a stored status may hold one of another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +110,15 @@ def merge_conditions(
                 "observedGeneration": generation,
                 "lastTransitionTime": stamp if moved or before is None else before.get("lastTransitionTime", stamp),
                 "reason": verdict.reason.value,
-                "message": verdict.message,
+                "message": _fitting(verdict.message),
             }
         )
     return merged
+
+
+def _fitting(message: str) -> str:
+    """Return a message that the API server accepts: what is too long ends with how much was left out, and who shows it."""
+    if len(message) <= MAX_MESSAGE:
+        return message
+    end = f"… ({len(message):,} characters in all: `aigateway check` shows them)"
+    return message[: MAX_MESSAGE - len(end)] + end

@@ -13,8 +13,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import orjson
-
 from aigateway_operator.api import meta
 from aigateway_operator.api.meta import GatewayKey
 from aigateway_operator.cli.manifests import SECRET, Manifest
@@ -191,7 +189,7 @@ def stored_from(manifest: Manifest, before: Stored | None, order: int) -> Stored
         created = (_NOT_YET + timedelta(seconds=order)).strftime("%Y-%m-%dT%H:%M:%SZ")
         metadata |= {"uid": made_up_uid(manifest), "generation": 1, "resourceVersion": "1", "creationTimestamp": created}
         return parse_stored({"metadata": metadata, "spec": manifest.spec})
-    unchanged = orjson.loads(before.spec) == manifest.spec
+    unchanged = before.parse_spec() == manifest.spec
     metadata |= {
         "uid": before.uid,
         "generation": before.generation + (0 if unchanged else 1),

@@ -18,6 +18,7 @@ from aigateway_operator.cli.findings import ERROR, Finding
 from aigateway_operator.cli.gateways import World
 from aigateway_operator.cli.local_folder import FolderState, ManifestFolder
 from aigateway_operator.local.rendered import Rendered
+from aigateway_operator.plan.packed import pack
 from aigateway_operator.plan.result import Plan
 from aigateway_operator.rules import RuleContext
 
@@ -88,7 +89,7 @@ class Rounds:
         for manifest in state.manifests:
             world.put(manifest)
         for key, gateway in world.gateways.items():
-            world.gateways[key] = replace(gateway, status=orjson.dumps(self._rendered.status(key)))
+            world.gateways[key] = replace(gateway, status=pack(orjson.dumps(self._rendered.status(key))))
             world.live.setdefault(key.namespace, []).extend(self._rendered.live(key, gateway.uid))
         return world
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -14,6 +15,9 @@ GONE: Final = 410
 """A resourceVersion or continue token that the server has forgotten: only a new LIST helps. Comes as Rejected."""
 _MAX_MESSAGE: Final = 2_000
 """Characters of the server's text that are kept: a refusal of a large object can quote all of it."""
+MAX_LEVELS: Final = 600
+"""More than any rule accepts, and less than parsers take (1,024)."""
+_TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 
 
 def parse_error(what: str, status: int, headers: Mapping[str, str], body: bytes) -> ClusterError:
@@ -38,14 +42,40 @@ def parse_watch_error(what: str, obj: Any) -> ClusterError:
 
 
 def parse_object(what: str, body: bytes) -> JsonObject:
-    """Return the JSON object of a body. Raises Unavailable when it is none (a proxy's page, a body cut short)."""
+    """Return the JSON object of a body. Raises Unavailable when it is none (a proxy's page, a body cut short).
+
+    What is nested deeper than `MAX_LEVELS` is null in it, if the body is too deep to be read whole: one object of one user must
+    not make a whole LIST unreadable.
+    """
     try:
         obj = orjson.loads(body)
     except orjson.JSONDecodeError:
-        obj = None
+        obj = _parse_shallow(body)
     if not isinstance(obj, dict):
         raise Unavailable(f"{what} was answered with {len(body)} bytes that are no JSON object; is a proxy in between?")
     return obj
+
+
+def _parse_shallow(body: bytes) -> object:
+    """Return the JSON value of a body without what is too deep; None where that is not what was wrong with it."""
+    kept: list[bytes] = []
+    level = begin = 0
+    for token in _TOKEN.finditer(body):
+        if token[0] in (b"{", b"["):
+            level += 1
+            if level == MAX_LEVELS + 1:
+                kept += (body[begin : token.start()], b"null")
+        elif token[0] in (b"}", b"]"):
+            level -= 1
+            if level == MAX_LEVELS:
+                begin = token.end()
+    if not kept or level:
+        return None
+    kept.append(body[begin:])
+    try:
+        return orjson.loads(b"".join(kept))
+    except orjson.JSONDecodeError:
+        return None
 
 
 def drop_managed_fields(obj: JsonObject) -> JsonObject:

@@ -157,8 +157,9 @@ class LeaderElection:
         now = self._clock()
         if self._leading:
             return max(0.0, began + self._renew_seconds - now)
-        # Twice as often as renewals come, and at the moment when the Lease runs out: that decides how long a fail-over takes.
-        pause = self._renew_seconds / 2 * (0.9 + 0.2 * self._random.random())
+        # Four times as often as renewals come, since the Lease runs out a while after its last renewal was seen, and at the
+        # moment when it does: that decides how long a fail-over takes.
+        pause = self._renew_seconds / 4 * (0.9 + 0.2 * self._random.random())
         if self._observed is not None and self._observed.holder:
             pause = min(pause, max(0.01, self._observed.free_at - now))
         return pause

@@ -174,10 +174,10 @@ def _loads(layout: Layout, settings: Settings, file_bytes: FileBytes) -> dict[in
 def _load(shard: int | None, claims: Iterable[Claim], settings: Settings, file_bytes: FileBytes) -> _Load:
     load = _Load(shard, file_bytes)
     if shard is None:
-        load.document += len(render_config(settings, ()).content)
+        load.document += render_config(settings, ()).size_bytes
         load.use(settings.credentials)
     else:
-        load.document += len(render_models(shard, ()).content)
+        load.document += render_models(shard, ()).size_bytes
     for claim in claims:
         load.put(claim)
     return load

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from aigateway_operator.api.conditions import ConditionType, Reason, Verdict
+from aigateway_operator.api.conditions import REASONS, ConditionType, Reason, Verdict
 from aigateway_operator.plan.health import SEVERITY, Health, HealthOf, HealthReason, HealthState, Probing, Target
 from aigateway_operator.plan.probing import Backends
 from aigateway_operator.plan.snapshot import Stored
@@ -107,11 +107,12 @@ def _told(stored: Stored) -> dict[str, dict[str, Any]]:
 
 
 def _told_verdict(stored: Stored) -> Verdict | None:
-    """Return BackendsReachable as it was last told of this very generation."""
+    """Return BackendsReachable as it was last told of this very generation; None too for a reason of another version."""
     for condition in stored.parse_status().get("conditions") or []:
         if (
             condition.get("type") == ConditionType.BACKENDS_REACHABLE
             and condition.get("observedGeneration") == stored.generation
+            and condition["reason"] in REASONS
         ):
             return Verdict(
                 ConditionType.BACKENDS_REACHABLE, condition["status"], Reason(condition["reason"]), condition["message"]

@@ -19,15 +19,6 @@ from aigateway_operator.rules import RuleContext
 
 
 @dataclass(slots=True)
-class Handed:
-    """What a plan said is served after it: `served`, which differs from `base` in no other names than `changed`."""
-
-    base: Mapping[str, Served] = field(default_factory=dict)
-    served: Mapping[str, Served] = field(default_factory=dict)
-    changed: frozenset[str] = frozenset()
-
-
-@dataclass(slots=True)
 class Known:
     """The objects of the last snapshot. models, departed, served: as in `Snapshot`. probed: backends to probe, by model.
 
@@ -45,7 +36,6 @@ class Known:
     off: int = 0
     unsettled: set[str] = field(default_factory=set)
     untold: set[str] = field(default_factory=set)
-    handed: Handed = field(default_factory=Handed)
     _needs: Needs = field(default_factory=Needs)
     _settings: tuple[Settings | None, Settings | None] = (None, None)
 
@@ -102,9 +92,8 @@ class Known:
     def _take_served(self, served: Mapping[str, Served]) -> None:
         if served is self.served:
             return
-        before, handed = self.served, self.handed
-        expected = served is handed.served and before is handed.base
-        changed = handed.changed if expected else changed_keys(before, served)
+        before = self.served
+        changed = changed_keys(before, served)
         for name in changed:
             was, now = before.get(name), served.get(name)
             self._needs.swap(was.entry.credentials if was else None, now.entry.credentials if now else None)

@@ -19,6 +19,7 @@ from aigateway_operator.plan import names
 from aigateway_operator.plan.outcome import Outcome
 from aigateway_operator.plan.snapshot import Snapshot
 from aigateway_operator.plan.unit import Unit
+from aigateway_operator.render.files import Document
 from aigateway_operator.render.settings import Settings
 
 SEPARATOR = " Redis mirror: "
@@ -30,8 +31,13 @@ class MirrorDocument:
     """One document with its manifest, as written to the cluster."""
 
     revision: int
-    content: bytes = field(repr=False)
+    document: Document = field(repr=False)
     manifest: bytes = field(repr=False)
+
+    @property
+    def content(self) -> bytes:
+        """The document as bytes."""
+        return self.document.content
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +85,7 @@ def mirror_target(snapshot: Snapshot, outcome: Outcome) -> MirrorTarget | None:
 def _document(outcome: Outcome, unit: Unit) -> MirrorDocument | None:
     """Return the document of a unit as it is live after the round, None if the round leaves what is there as it is."""
     manifest = outcome.manifests.get(unit.shard)
-    return None if manifest is None else MirrorDocument(outcome.revisions[unit.shard], unit.document.content, manifest)
+    return None if manifest is None else MirrorDocument(outcome.revisions[unit.shard], unit.document, manifest)
 
 
 def tell_of_mirror(verdict: Verdict, snapshot: Snapshot, outcome: Outcome) -> Verdict:

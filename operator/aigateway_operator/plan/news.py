@@ -74,15 +74,16 @@ class Told:
         if before is None or common != self._common or common.exceptions:
             names = set(snapshot.models)
         else:
-            names = known.untold | known.handed.changed
+            names = known.untold | changed_keys(snapshot.served, outcome.served)
             names |= changed_keys(before.conflicts, now.conflicts) | changed_keys(before.kept, now.kept)
             names |= before.served_elsewhere.keys() ^ now.served_elsewhere.keys()
             names |= set(_of_shards(outcome, before, now))
             names |= set(_of_secrets(known, before.secrets, now.secrets)) | set(_of_health(known, before.health, now.health))
         known.untold.clear()
         self._common, self._particular = common, now
-        for name in names - snapshot.models.keys():
-            self.standings.pop(name, None)
+        for name in names:
+            if name not in snapshot.models:  # not by difference, which would go through all models
+                self.standings.pop(name, None)
         self.models = len(snapshot.models)
         return names & snapshot.models.keys()
 

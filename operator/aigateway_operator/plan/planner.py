@@ -61,8 +61,7 @@ def _write_out(snapshot: Snapshot, memo: Memo, now: float, outcome: Outcome, gat
         writing.wakes.append(numbers.wake_after_seconds)
     for unit in outcome.units:
         writing.take(unit)
-    memo.known.handed = memo.serving.after(snapshot, outcome)
-    outcome.served = memo.known.handed.served
+    outcome.served = memo.serving.after(snapshot, outcome)
     secrets, rendered = writing.secret_writes, writing.document_writes
     housekeeping = bool(secrets) and writing.drops_only and not rendered and not numbers.outrun
     repeats = 0 < len(secrets) + len(rendered) <= len(numbers.outrun)

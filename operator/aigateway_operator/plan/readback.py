@@ -20,8 +20,10 @@ from aigateway_config import documents
 from aigateway_operator.api import meta
 from aigateway_operator.api.gatewayconfig import MAX_SHARDS
 from aigateway_operator.plan import names
+from aigateway_operator.plan.known import Known
 from aigateway_operator.plan.snapshot import LiveObject, Served
 from aigateway_operator.render.entries import read_entry
+from aigateway_operator.render.files import render_config, render_models
 from aigateway_operator.render.settings import Settings, read_settings
 
 _MAJOR = documents.schema_major(documents.SCHEMA)
@@ -76,15 +78,21 @@ def values_of(obj: Mapping[str, Any]) -> dict[str, bytes]:
     return values
 
 
-def read_served(obj: Mapping[str, Any], live: LiveObject) -> tuple[dict[str, Served], Settings | None]:
+def read_served(
+    obj: Mapping[str, Any], live: LiveObject, known: Known | None = None
+) -> tuple[dict[str, Served], Settings | None]:
     """Return the last good of one live ConfigMap: models by VirtualModel name, and the settings if it is `config.yml`.
 
     Nothing is taken from a ConfigMap that is not ours, whose document does not verify, or that is of another schema major.
     Whether the rules still hold for an entry is checked when it is to be kept (`plan.claims`).
+    `known`: what the objects say now; a document that says just that, as most do, need not be parsed.
     """
     manifest = live.manifest
     if not live.ours or manifest is None or not live.verified or documents.schema_major(manifest.schema_version) != _MAJOR:
         return {}, None
+    as_known = _as_known(manifest, known) if known is not None else None
+    if as_known is not None:
+        return as_known
     file = documents.CONFIG_FILE if manifest.shard is None else documents.models_file(manifest.shard)
     try:
         document = orjson.loads(values_of(obj)[file])
@@ -97,6 +105,26 @@ def read_served(obj: Mapping[str, Any], live: LiveObject) -> tuple[dict[str, Ser
         if source is not None and entry is not None:
             served[source.partition("/")[0]] = Served(entry, source)
     return served, _believed(partial(read_settings, document)) if manifest.shard is None else None
+
+
+def _as_known(manifest: documents.Manifest, known: Known) -> tuple[dict[str, Served], Settings | None] | None:
+    """Return what the document of a manifest says if it is the one that the objects make now, None if it may be another."""
+    served: dict[str, Served] = {}
+    for model_name, source in manifest.sources.items():
+        owner = source.partition("/")[0]
+        assessment = known.assessments.get(owner)
+        if assessment is None or assessment.entry is None or assessment.entry.model_name != model_name:
+            return None
+        served[owner] = Served(assessment.entry, source)
+    settings = known.gateway.settings if known.gateway is not None else None
+    entries = [one.entry for one in served.values()]
+    if manifest.shard is not None:
+        document, settings = render_models(manifest.shard, entries), None
+    elif settings is not None:
+        document = render_config(settings, entries)
+    else:
+        return None
+    return (served, settings) if document.digest == manifest.sha256 else None
 
 
 def _models_of(document: Any) -> Mapping[str, Any]:

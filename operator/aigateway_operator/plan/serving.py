@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from aigateway_operator.plan import names
+from aigateway_operator.plan.changes import Renewed, changed_keys
 from aigateway_operator.plan.claims import Claim
-from aigateway_operator.plan.known import Handed
 from aigateway_operator.plan.outcome import Outcome
 from aigateway_operator.plan.snapshot import Served, Snapshot
 from aigateway_operator.plan.unit import Unit
@@ -28,8 +28,8 @@ class Serving:
     served: Mapping[str, Served] | None = None
     landed: dict[int | None, Landed] = field(default_factory=dict)
 
-    def after(self, snapshot: Snapshot, outcome: Outcome) -> Handed:
-        """Return what is served after the writes, and what of it differs from what is served now.
+    def after(self, snapshot: Snapshot, outcome: Outcome) -> Mapping[str, Served]:
+        """Return what is served after the writes: the very mapping of now where nothing of it changes.
 
         What is in a document of ours that is not written stays; then come the documents that are, since a model may have moved
         from one to another.
@@ -37,20 +37,17 @@ class Serving:
         landed = {unit.shard: (unit, outcome.revisions[unit.shard]) for unit in outcome.units if outcome.lands(unit)}
         everywhere = len(landed) == len(outcome.units) and self.landed.keys() == landed.keys()
         if everywhere and self.served is snapshot.served:
-            served, changed = _renew(snapshot, self.landed, landed)
+            after = _renew(snapshot, self.landed, landed)
         else:
             served = {**_stays(snapshot, outcome), **_served(snapshot, landed.values())}
-            changed = {name for name, one in served.items() if snapshot.served.get(name) is not one}
-            changed |= snapshot.served.keys() - served.keys()
-        after = served if changed else snapshot.served
+            changed = changed_keys(snapshot.served, served)
+            after = Renewed(served, snapshot.served, changed) if changed else snapshot.served
         self.served, self.landed = after, landed
-        return Handed(snapshot.served, after, frozenset(changed))
+        return after
 
 
-def _renew(
-    snapshot: Snapshot, known: Mapping[int | None, Landed], landed: Mapping[int | None, Landed]
-) -> tuple[dict[str, Served], set[str]]:
-    """Return what is served, and what changed, from the units that did: the same claim was served with its revision before."""
+def _renew(snapshot: Snapshot, known: Mapping[int | None, Landed], landed: Mapping[int | None, Landed]) -> Mapping[str, Served]:
+    """Return what is served from the units that changed: the same claim was served with its revision before."""
     dirty = [shard for shard, one in landed.items() if known[shard][0] is not one[0]]
     gone, now = set[str](), dict[str, Served]()
     for shard in dirty:
@@ -61,11 +58,11 @@ def _renew(
     gone -= now.keys()
     put = {name: one for name, one in now.items() if snapshot.served.get(name) is not one}
     if not put and not gone:
-        return {}, set()
+        return snapshot.served
     served = {**snapshot.served, **put}
     for name in gone:
         served.pop(name, None)
-    return served, {*put, *gone}
+    return Renewed(served, snapshot.served, {*put, *gone})
 
 
 def _served(snapshot: Snapshot, landed: Iterable[Landed]) -> dict[str, Served]:

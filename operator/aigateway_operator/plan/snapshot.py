@@ -11,6 +11,7 @@ import orjson
 from aigateway_config import documents
 from aigateway_operator.api.meta import GatewayKey
 from aigateway_operator.plan.health import HealthOf
+from aigateway_operator.plan.packed import unpack
 from aigateway_operator.plan.proof import Proof
 from aigateway_operator.plan.secret_state import SecretState
 from aigateway_operator.render.entries import Entry
@@ -23,8 +24,9 @@ from aigateway_operator.rules import RuleContext
 class Stored:
     """A VirtualModel or GatewayConfig as the API server has it, reduced to what decides anything.
 
-    `spec` and `status` are JSON bytes, so that ten thousand of them stay small; they are parsed when needed. `created` is
-    RFC 3339, which sorts as text. `gateway` is `spec.gatewayRef.name`, "" where there is none.
+    `spec` and `status` are packed JSON (`plan.packed`), so that ten thousand of them stay small; they are parsed when needed.
+    Equal JSON is equal bytes. `created` is RFC 3339, which sorts as text. `gateway` is `spec.gatewayRef.name`, "" where there
+    is none.
     """
 
     namespace: str
@@ -45,11 +47,11 @@ class Stored:
 
     def parse_spec(self) -> Any:
         """Return the spec as JSON; any JSON value, since nothing is taken for granted."""
-        return orjson.loads(self.spec)
+        return orjson.loads(unpack(self.spec))
 
     def parse_status(self) -> dict[str, Any]:
         """Return the status as JSON, {} where there is none."""
-        status = orjson.loads(self.status)
+        status = orjson.loads(unpack(self.status))
         return status if isinstance(status, dict) else {}
 
     def told(self, *path: str) -> int:

@@ -138,7 +138,7 @@ def _render(shard: int | None, entries: Entries, settings: Settings) -> Unit:
         document,
         entries,
         settings if shard is None else None,
-        len(document.content) + sources + MANIFEST_OVERHEAD_BYTES,
+        document.size_bytes + sources + MANIFEST_OVERHEAD_BYTES,
         credentials,
         tuple({ref.secret: None for ref in credentials.values() if ref is not None}),
     )

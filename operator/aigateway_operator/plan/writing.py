@@ -134,6 +134,7 @@ class Writing:
             self._settle(unit, place, own)
 
     def _settle(self, unit: Unit, place: Place, own: Mapping[str, bytes | None]) -> None:
+        unit.document.let_go()
         self.ledger.settled[unit.shard] = Settled(
             unit,
             place.config_map,

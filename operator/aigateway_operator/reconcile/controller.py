@@ -15,11 +15,12 @@ from typing import Final
 from loguru import logger
 
 from aigateway_operator.api.meta import GATEWAY_CONFIG, GatewayKey, ObjectKey
-from aigateway_operator.errors import ClusterError, Conflict
+from aigateway_operator.errors import ClusterError, Conflict, Forbidden, Rejected
 from aigateway_operator.kube.resources import GATEWAY_CONFIGS, Resource
 from aigateway_operator.plan import names
 from aigateway_operator.plan.memo import Memo
 from aigateway_operator.plan.planner import plan
+from aigateway_operator.plan.refusal import refused
 from aigateway_operator.plan.result import Plan
 from aigateway_operator.plan.snapshot import Snapshot, Stored
 from aigateway_operator.reconcile.act import Actor
@@ -50,6 +51,9 @@ WORKERS: Final = 4
 FOREIGN_SECONDS: Final = 15.0
 """How often a name that somebody else holds is looked at again; such objects carry no label of ours and are not watched."""
 
+HEAD_START_SECONDS: Final = 0.01
+"""How long after documents statuses are written: until then the API server, Redis and pods are busy with the documents."""
+
 STANDBY_SECONDS: Final = 2.0
 """How often a standby looks whether it leads: a renewal whose answer was late brings leadership back without a call."""
 
@@ -73,7 +77,7 @@ class Controller:
 
     `context`: for the rules. `namespaces`: empty for the whole cluster. `clock`: monotonic seconds, the same that the
     Secrets adapter uses for `gone_since`. on_round: told the seconds of each round that came to its end.
-    recorder: keeps the audit trail; None: nobody does.
+    recorder: keeps the audit trail; None: nobody does. on_listed: called once, when all objects have been listed.
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class Controller:
         clock: Callable[[], float],
         on_round: Callable[[float], None] = lambda _: None,
         recorder: Recorder | None = None,
+        on_listed: Callable[[], None] = lambda: None,
     ) -> None:
         self._ports = ports
         self.journal = Journal(recorder)
@@ -92,9 +97,16 @@ class Controller:
         self.store = Store()
         self.store.on_stored, self.store.on_removed = self._tell_stored, self._tell_removed
         self.queue: CoalescingQueue[GatewayKey] = CoalescingQueue(clock)
-        self.repairer = Repairer(ports.cluster, self.store, namespaces, self.queue.mark, self._follow, clock)
+        self.repairer = Repairer(ports.cluster, self.store, namespaces, self.queue.mark, self._follow, clock, on_listed)
         self.statuses = StatusWriter(
-            ports.cluster, self.store, ports.leadership, ports.announcer, self.queue.mark, clock, self.repairer.sign_of_relist
+            ports.cluster,
+            self.store,
+            ports.leadership,
+            ports.announcer,
+            self.queue.mark,
+            clock,
+            self.repairer.sign_of_relist,
+            busy=lambda: not self.queue.idle,
         )
         self.rounds: Counter[str] = Counter()
         self._states: dict[GatewayKey, GatewayState] = {}
@@ -109,14 +121,15 @@ class Controller:
         """Take a watch event; `event` None: the object was listed (again)."""
         if event is None:
             self.repairer.sign_of_relist()
-            metadata = obj["metadata"]
-            if self.store.has_seen(resource, ObjectKey(metadata["namespace"], metadata["name"]), metadata["resourceVersion"]):
-                return  # our own LIST has brought it: at a start that is all of them
+        metadata, patient = obj["metadata"], False
+        key = ObjectKey(metadata["namespace"], metadata["name"])
+        if event != "DELETED" and self.store.has_seen(resource, key, metadata["resourceVersion"]):
+            return  # our own LIST has brought it, at a start that is all of them, or the answer to our own write has
         stored = parse_stored(obj)
-        key = ObjectKey(stored.namespace, stored.name)
         if event == "DELETED":
             marks = self.store.remove(resource, key, stored.resource_version)
-            self.statuses.forget(resource, key)
+            if self.store.get(resource, key) is None:  # else it was made again, and its status is wished for already
+                self.statuses.forget(resource, key)
         else:
             before = self.store.get(resource, key)
             marks = self.store.put(resource, stored)
@@ -127,9 +140,10 @@ class Controller:
             )
             if same and self.statuses.in_flight(resource, key):
                 marks = frozenset()  # our own; the writer looks again if it was not
+            patient = before is None  # what is served already, and changes, waits for less than what is new
         self._follow(resource, obj)
         for mark in marks:
-            self.queue.mark(mark)
+            self.queue.mark(mark, patient=patient)
 
     def on_secret(self, namespace: str, name: str) -> None:
         """Take note that a referenced key of a Secret appeared, changed or vanished."""
@@ -147,7 +161,7 @@ class Controller:
                 state.forget(resource, name)
             elif live is not None and int(live.resource_version) >= int(resource_version):
                 continue
-            self.queue.mark(key)
+            self.queue.mark(key, patient=True)  # most are writes of ours whose answer is still to come
 
     def on_namespace_listed(self, namespace: str) -> None:
         """Take note that Secrets or generated objects of a namespace have been listed: its rounds may run."""
@@ -157,15 +171,15 @@ class Controller:
 
     def on_rollout(self, key: GatewayKey) -> None:
         """Take note that pods of a gateway say something new."""
-        self.queue.mark(key)
+        self.queue.mark(key, patient=True)
 
     def on_mirror(self, key: GatewayKey) -> None:
         """Take note that something else than before is to be said of a gateway's Redis mirror."""
-        self.queue.mark(key)
+        self.queue.mark(key, patient=True)
 
     def on_health(self, key: GatewayKey) -> None:
         """Take note that a datastore or backend of a gateway is held to be something else than before."""
-        self.queue.mark(key)
+        self.queue.mark(key, patient=True)
 
     def on_leading(self) -> None:
         """Begin to lead: what another leader wrote meanwhile is read again, then every gateway gets a round."""
@@ -226,7 +240,8 @@ class Controller:
                 )
             except Exception:  # noqa: BLE001 - a fault of ours in one gateway's round must not stop the others
                 self.rounds["fault"] += 1
-                self._states[key].memo = Memo()  # it may be torn; a fresh one gives the same plans
+                if (state := self._states.get(key)) is not None:
+                    state.memo = Memo()  # it may be torn; a fresh one gives the same plans
                 delay = self.queue.failed(key)
                 logger.bind(namespace=key.namespace, gateway=key.name).exception("Round broke, again in {:.1f} s", delay)
             else:
@@ -235,7 +250,9 @@ class Controller:
     async def _round(self, key: GatewayKey) -> None:
         """One round: nothing is written unless this process leads and every input has been listed."""
         if not self._ports.leadership.is_leader:
-            self.queue.mark_later(key, STANDBY_SECONDS)
+            self._stay_warm(key)
+            if key in self._states or self.store.gateway(key) is not None or self.store.models(key):
+                self.queue.mark_later(key, STANDBY_SECONDS)
             return
         if not self._observer.ready(key):
             return
@@ -249,7 +266,12 @@ class Controller:
         if snapshot.gateway is None:
             self._follow_namespace(key.namespace)
         else:
-            writes = await self._actor.carry_out(made, snapshot.gateway, state)
+            try:
+                writes = await self._actor.carry_out(made, snapshot.gateway, state)
+            except (Forbidden, Rejected) as error:
+                self._tell_refusal(key, snapshot, made, str(error))
+                state.memo.forget_told()  # what a round that succeeds says has not been said
+                raise
         state.adopt(made, now)
         self._aim(key, made, written=writes > 0)
         self._mirror(key, made)
@@ -259,7 +281,7 @@ class Controller:
         self._on_round(self._clock() - began)
         state.status = None
         for status in made.statuses:
-            self.statuses.wish(key.namespace, status)
+            self.statuses.wish(key.namespace, status, after_seconds=HEAD_START_SECONDS if writes else 0.0)
             state.status = status if status.kind == GATEWAY_CONFIG else None
         self.journal.round_done(key, snapshot, made, writes, self._clock() - began)
         if writes:
@@ -267,6 +289,19 @@ class Controller:
                 "Documents were written"
             )
         self._look_ahead(key, state, made.wake_after_seconds)
+
+    def _tell_refusal(self, key: GatewayKey, snapshot: Snapshot, made: Plan, text: str) -> None:
+        """Let statuses say what stands in the way; who owns a quota or a policy does not read our log."""
+        for status in refused(snapshot, made.statuses, text):
+            self.statuses.wish(key.namespace, status)
+
+    def _stay_warm(self, key: GatewayKey) -> None:
+        """As standby, keep in mind what a gateway's objects say: ten thousand of them take a second to judge."""
+        if self.store.gateway(key) is None:
+            self._states.pop(key, None)
+        elif self._observer.ready(key):
+            self._states.setdefault(key, GatewayState())
+            self._observer.warm_up(key, self._states)
 
     def _aim(self, key: GatewayKey, made: Plan, *, written: bool) -> None:
         """Let pods prove what the round has made true; never before it has, and only as long as this process leads."""

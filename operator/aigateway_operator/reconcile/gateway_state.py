@@ -13,6 +13,7 @@ from typing import Final
 from aigateway_config import documents
 from aigateway_config.mirror import is_key
 from aigateway_operator.kube.resources import CONFIG_MAPS, SECRETS, Resource
+from aigateway_operator.plan.changes import changed_keys
 from aigateway_operator.plan.memo import Memo
 from aigateway_operator.plan.names import credentials_name
 from aigateway_operator.plan.readback import read_live, read_served, values_of
@@ -45,13 +46,17 @@ class Inputs:
     strangers: tuple[str, ...] = ()
     secrets: Mapping[str, SecretState] = field(default_factory=dict)
 
-    def take_models(self, changes: int, models: Callable[[], dict[str, Stored]], served: Mapping[str, Served]) -> None:
+    def take_models(self, changes: int, models: Callable[[], Mapping[str, Stored]], served: Mapping[str, Served]) -> None:
         """Take what the store has, if it has seen other changes since."""
-        before = self.models
+        changed = changed_keys(self.served, served)
+        self.served = served
         if changes != self.changes:
-            self.changes, self.models = changes, models()
-        if self.models is not before or served is not self.served:
-            self.served, self.strangers = served, tuple(name for name in served if name not in self.models)
+            before, self.models = self.models, models()
+            self.changes = changes
+            changed |= changed_keys(before, self.models)
+        if changed:
+            kept = [name for name in self.strangers if name not in changed]
+            self.strangers = (*kept, *sorted(name for name in changed if name in served and name not in self.models))
 
     def take_secrets(self, secrets: Mapping[str, SecretState]) -> Mapping[str, SecretState]:
         """Return these states, as the very mapping of before where they are the same."""
@@ -119,7 +124,7 @@ class GatewayState:
         self.live[resource][live.name] = live.without_sources()
         (self.foreign[resource].discard if live.ours else self.foreign[resource].add)(live.name)
         if resource == CONFIG_MAPS and first and not written:
-            served, settings = read_served(obj, live)
+            served, settings = read_served(obj, live, self.memo.known)
             self.served = {**self.served, **served}
             self.settings = settings or self.settings
         if resource == SECRETS and live.ours and live.name == credentials_name(gateway.name, None):

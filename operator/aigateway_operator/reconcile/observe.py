@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -11,7 +12,7 @@ from aigateway_operator.kube.resources import CONFIG_MAPS, SECRETS, VIRTUAL_MODE
 from aigateway_operator.plan import names
 from aigateway_operator.plan.memo import referenced_secrets
 from aigateway_operator.plan.secret_state import SecretState
-from aigateway_operator.plan.snapshot import Snapshot, Stored
+from aigateway_operator.plan.snapshot import LiveObject, Snapshot, Stored
 from aigateway_operator.reconcile.gateway_state import GatewayState
 from aigateway_operator.reconcile.ports import Cluster, Mirrors, Owned, Prober, Rollouts, Secrets
 from aigateway_operator.reconcile.store import Store
@@ -19,6 +20,8 @@ from aigateway_operator.rules import RuleContext
 
 ATTEMPTS: Final = 3
 """How often inputs are gathered anew when objects changed meanwhile; later changes are left to the round they ask for."""
+FETCHES: Final = 8
+"""Generated objects that are read at the same time: a new leader has over a hundred to read before its first write."""
 
 
 class Observer:
@@ -64,6 +67,8 @@ class Observer:
             if gateway is None:
                 await self._let_go(key, state)
             else:
+                if not state.recalled:
+                    self.warm_up(key, states)
                 await self._refresh(key, state, gateway)
                 references = referenced_secrets(self._compose(key, states, gateway, {}), state.memo)
                 state.references = frozenset(references)
@@ -77,6 +82,15 @@ class Observer:
             return self._compose(key, states, None, {})
         found = self._secrets.states(key.namespace, references)
         return self._compose(key, states, gateway, state.inputs.take_secrets(found))
+
+    def warm_up(self, key: GatewayKey, states: Mapping[GatewayKey, GatewayState]) -> None:
+        """Judge and render the objects of a gateway: a standby that has done so has little left to do when it leads.
+
+        What is live is not looked at, so nothing can be written on the strength of this.
+        """
+        gateway, state = self._store.gateway(key), states[key]
+        state.begin(gateway)
+        referenced_secrets(self._compose(key, states, gateway, {}), state.memo)
 
     async def _let_go(self, key: GatewayKey, state: GatewayState) -> None:
         """Need no Secrets any more, where somebody else in the namespace still does."""
@@ -116,18 +130,36 @@ class Observer:
 
     async def _refresh(self, key: GatewayKey, state: GatewayState, gateway: Stored) -> None:
         """Bring what is known of the generated objects up to date; deletions were noted when they were reported."""
+        stale: list[tuple[Resource, str]] = []
         for resource in (CONFIG_MAPS, SECRETS):
             present = self._owned.names(key.namespace, resource)
             known = state.live[resource]
-            stale = [
+            changed = {
                 name
                 for name, version in present.items()
-                if names.belongs_to(name, gateway.name)
-                and (name not in known or int(known[name].resource_version) < int(version))
-            ]
-            for name in {*stale, *state.foreign[resource]}:
-                await self._fetch(key, state, gateway, resource, name)
+                if _is_news(known.get(name), version) and names.belongs_to(name, gateway.name)
+            }
+            stale.extend((resource, name) for name in changed | state.foreign[resource])
+        if stale:
+            await self._fetch_all(key, state, gateway, stale)
         state.recalled = True
+
+    async def _fetch_all(
+        self, key: GatewayKey, state: GatewayState, gateway: Stored, stale: list[tuple[Resource, str]]
+    ) -> None:
+        """Read some objects, several at a time; the first read that fails ends the others."""
+        places = iter(stale)
+
+        async def fetch() -> None:
+            for resource, name in places:
+                await self._fetch(key, state, gateway, resource, name)
+
+        fetches = [asyncio.create_task(fetch()) for _ in range(min(FETCHES, len(stale)))]
+        try:
+            await asyncio.gather(*fetches)
+        finally:
+            for task in fetches:
+                task.cancel()
 
     async def _fetch(self, key: GatewayKey, state: GatewayState, gateway: Stored, resource: Resource, name: str) -> None:
         try:
@@ -163,3 +195,8 @@ class Observer:
             if other != key and other.namespace == key.namespace and state.departed:
                 found |= state.departed.keys() & models.keys()
         return frozenset(found)
+
+
+def _is_news(live: LiveObject | None, resource_version: str) -> bool:
+    """Tell whether an object has been written since it was read. Most have not, and there are two for each shard."""
+    return live is None or (live.resource_version != resource_version and int(live.resource_version) < int(resource_version))

@@ -1,8 +1,9 @@
 """The coalescing queue: marks of gateways in, keys that are due out.
 
 A key that has been quiet is due at once; while marks keep coming it waits for a quiet time, longer in a burst, at the latest
-for a maximum delay after its first mark. A mark during a round causes one more round. Failures back off per key; a mark does
-not shorten that. Knows time only through the clock it is given.
+for a maximum delay after its first mark. Patient marks that keep coming also wait for the rest that follows an expensive round,
+so that rounds take a share of the time and not all of it. A mark during a round causes one more round. Failures back off per
+key; a mark does not shorten that. Knows time only through the clock it is given.
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ BURST_QUIET_SECONDS: Final = 0.05
 BURST_INTERVAL_SECONDS: Final = 0.008
 """Marks that come closer than this on average are a burst; commands of people, and what an edit causes itself, come slower."""
 MAX_DELAY_SECONDS: Final = 1.0
-"""A round starts at the latest this long after the first mark: what a burst costs one of its objects."""
+"""A round starts at the latest this long after the first mark that is not patient: what a burst costs an edit in it."""
+REST_FACTOR: Final = 4.0
+"""Patient marks that never pause let a rest of so many times what the last round took go by before the next begins."""
+MAX_REST_SECONDS: Final = 2.0
+"""Longest rest: what a burst costs one of the objects that it creates, beside rounds."""
 _LONGEST_INTERVAL_SECONDS: Final = 0.25
 _INTERVAL_WEIGHT: Final = 0.1
 """Of the newest interval in their average: some thirty marks tell a burst from an edit that causes several."""
@@ -34,9 +39,12 @@ K = TypeVar("K", bound=Hashable)
 
 @dataclass(slots=True)
 class _Pending:
+    """Marks since a key was last taken. urgent: the first that is not patient, infinity while there is none."""
+
     first: float
     last: float
     hold_until: float
+    urgent: float = float("inf")
 
 
 class CoalescingQueue(Generic[K]):
@@ -46,7 +54,8 @@ class CoalescingQueue(Generic[K]):
         self._clock = clock
         self._random = random or Random()  # noqa: S311 - jitter, not a secret
         self._pending: dict[K, _Pending] = {}
-        self._taken: set[K] = set()
+        self._taken: dict[K, float] = {}
+        self._rested: dict[K, float] = {}
         self._last_mark: dict[K, float] = {}
         self._interval: dict[K, float] = {}
         self._failures: dict[K, int] = {}
@@ -54,21 +63,23 @@ class CoalescingQueue(Generic[K]):
         self._later: dict[K, float] = {}
         self._changed = asyncio.Event()
 
-    def mark(self, key: K) -> None:
-        """Ask for a round of `key`."""
+    def mark(self, key: K, *, patient: bool = False) -> None:
+        """Ask for a round of `key`. `patient`: among marks that never pause it may wait longer than others do."""
         now = self._clock()
         pending = self._pending.get(key)
         if pending is None:
             idle = key not in self._taken and now - self._last_mark.get(key, float("-inf")) >= QUIET_SECONDS
             last = float("-inf") if idle else now
-            self._pending[key] = _Pending(now, last, self._hold.get(key, float("-inf")))
+            pending = self._pending[key] = _Pending(now, last, self._hold.get(key, float("-inf")))
+            self._changed.set()
         else:
-            pending.last = now
+            pending.last = now  # nobody is woken: whoever waits looks again within the quiet time
+        if not patient:
+            pending.urgent = min(pending.urgent, now)
         since = min(now - self._last_mark.get(key, float("-inf")), _LONGEST_INTERVAL_SECONDS)
         average = self._interval.get(key, _LONGEST_INTERVAL_SECONDS)
         self._interval[key] = average + _INTERVAL_WEIGHT * (since - average)
         self._last_mark[key] = now
-        self._changed.set()
 
     def mark_later(self, key: K, seconds: float) -> None:
         """Ask for a round of `key` in `seconds`; it takes the place of the last such wish. A mark comes first anyway."""
@@ -82,14 +93,17 @@ class CoalescingQueue(Generic[K]):
             if key is not None and due <= self._clock():
                 self._pending.pop(key, None)
                 self._later.pop(key, None)
-                self._taken.add(key)
+                self._taken[key] = self._clock()
                 return key
             self._changed.clear()
             await wait(self._changed, None if key is None else max(0.0, due - self._clock()))
 
     def done(self, key: K) -> None:
         """Give a key back after a round that succeeded."""
-        self._taken.discard(key)
+        now = self._clock()
+        rest = min(MAX_REST_SECONDS, REST_FACTOR * (now - self._taken.pop(key)))
+        if key in self._last_mark:  # not forgotten
+            self._rested[key] = now + rest
         self._failures.pop(key, None)
         self._hold.pop(key, None)
         self._changed.set()
@@ -99,7 +113,7 @@ class CoalescingQueue(Generic[K]):
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         delay = min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(failures - 1, 16)) * (0.5 + self._random.random())
         delay = max(delay, retry_after_seconds or 0.0)
-        self._taken.discard(key)
+        self._taken.pop(key, None)
         self._hold[key] = self._clock() + delay
         pending = self._pending.get(key)
         if pending is not None:
@@ -110,7 +124,7 @@ class CoalescingQueue(Generic[K]):
 
     def forget(self, key: K) -> None:
         """Drop what is remembered of a key that will not come back."""
-        for memory in (self._pending, self._last_mark, self._interval, self._failures, self._hold, self._later):
+        for memory in (self._pending, self._last_mark, self._interval, self._rested, self._failures, self._hold, self._later):
             memory.pop(key, None)
 
     @property
@@ -121,19 +135,23 @@ class CoalescingQueue(Generic[K]):
     @property
     def waiting(self) -> int:
         """How many keys are marked or under way."""
-        return len(self._pending.keys() | self._taken)
+        return len(self._pending.keys() | self._taken.keys())
 
     def _next(self) -> tuple[K | None, float]:
         """Return the key that is due first, and when; taken keys wait for their round to end."""
         best: K | None = None
         best_due = float("inf")
         for key, pending in self._pending.items():
-            burst = self._interval[key] < BURST_INTERVAL_SECONDS
-            quiet = BURST_QUIET_SECONDS if burst else QUIET_SECONDS
-            due = max(pending.hold_until, min(pending.last + quiet, pending.first + MAX_DELAY_SECONDS))
+            due = self._due(key, pending)
             if key not in self._taken and due < best_due:
                 best, best_due = key, due
         for key, due in self._later.items():
             if key not in self._taken and key not in self._pending and due < best_due:
                 best, best_due = key, due
         return best, best_due
+
+    def _due(self, key: K, pending: _Pending) -> float:
+        burst = self._interval[key] < BURST_INTERVAL_SECONDS
+        quiet = BURST_QUIET_SECONDS if burst else QUIET_SECONDS
+        patient = max(pending.first + MAX_DELAY_SECONDS, self._rested.get(key, 0.0))
+        return max(pending.hold_until, min(pending.last + quiet, patient, pending.urgent + MAX_DELAY_SECONDS))

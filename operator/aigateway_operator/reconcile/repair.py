@@ -16,7 +16,7 @@ from typing import Final
 from loguru import logger
 
 from aigateway_operator.api.meta import GatewayKey, ObjectKey
-from aigateway_operator.errors import ClusterError, NotFound
+from aigateway_operator.errors import AigatewayError, ClusterError, NotFound
 from aigateway_operator.kube.resources import Resource
 from aigateway_operator.reconcile.ports import Cluster, JsonObject
 from aigateway_operator.reconcile.store import KINDS, Store, parse_stored
@@ -32,8 +32,16 @@ UNKNOWN_KIND_SECONDS: Final = 2.0
 """Until the next LIST of a kind that the API server does not know: CRDs that come late, or that were deleted and come back."""
 
 
+class HistoryWentBack(AigatewayError):
+    """LISTs are older than they were: every event would be taken for one that has been seen. Only a new start helps."""
+
+
 class Repairer:
-    """Lists both kinds in all watched namespaces (`namespaces` empty: the whole cluster)."""
+    """Lists both kinds in all watched namespaces (`namespaces` empty: the whole cluster).
+
+    on_listed: called once, when the store has been filled; the watch begins then, since its own LIST would take as much of the
+    API server's time as ours, and rounds wait for ours.
+    """
 
     def __init__(
         self,
@@ -43,9 +51,11 @@ class Repairer:
         mark: Callable[[GatewayKey], None],
         on_stored: Callable[[Resource, JsonObject], None],
         clock: Callable[[], float],
+        on_listed: Callable[[], None] = lambda: None,
     ) -> None:
         self._cluster = cluster
         self._store = store
+        self._on_listed = on_listed
         self._scopes: tuple[str | None, ...] = namespaces or (None,)
         self._mark = mark
         self._on_stored = on_stored
@@ -117,6 +127,11 @@ class Repairer:
         versions: list[str] = []
         for scope in self._scopes:
             async for items, version in self._cluster.list_pages(resource, scope, metadata_only=not first):
+                if int(version) < self._store.listed_at(resource):
+                    raise HistoryWentBack(
+                        f"The API server's resourceVersions went back from {self._store.listed_at(resource)} to {version}, as "
+                        "after a restore of etcd: what is known here is of no use any more. This process ends, to begin anew."
+                    )
                 present.update(self._note(resource, item, first=first) for item in items)
                 versions.append(version)
         for place in [place for place in self._owed if place[0] == resource and place[1] not in present]:
@@ -124,6 +139,7 @@ class Repairer:
         for key in self._store.settle(resource, present, min(versions, key=int)):
             self._mark(key)
         if first and self._store.listed:
+            self._on_listed()
             for key in self._store.gateway_keys():
                 self._mark(key)
 

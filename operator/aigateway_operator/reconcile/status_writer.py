@@ -1,4 +1,4 @@
-"""Write statuses: beside the rounds, at lower priority, a few at a time, and only where something changed.
+"""Write statuses: beside the rounds, at lower priority, a few at a time or one while rounds are due, and only what changed.
 
 One entry per object waits here; a newer wish replaces an older one. A patch carries the resourceVersion it was made for, so
 that neither a newer generation nor a new leader is overwritten; what the API server answers is put into the store, so that
@@ -29,7 +29,11 @@ from aigateway_operator.reconcile.store import Store, parse_stored
 from aigateway_operator.waiting import wait
 
 MAX_IN_FLIGHT: Final = 4
-"""More take the API server's time from documents (docs/decisions.md, "Bursts")."""
+"""More take the API server's time from documents (docs/decisions.md, "Bursts"). While a round is due or under way it is one."""
+ROOM_FACTOR: Final = 3.0
+"""While a round is due or under way, a pause of so many times what the last write took follows it: a quarter of the time."""
+ROOM_SECONDS: Final = 0.1
+"""Longest such pause, and how long the others wait before they look again whether rounds are done."""
 GATEWAY_INTERVAL_SECONDS: Final = 1.0
 """Least time between two status writes of one GatewayConfig: its counts move with every model of a burst.
 
@@ -76,10 +80,16 @@ def merge_patch(current: dict[str, Any], wanted: dict[str, Any]) -> dict[str, An
     return patch
 
 
+def _changes(write: StatusWrite, current: dict[str, Any], now: datetime) -> bool:
+    """Tell whether a status is not yet as it should be."""
+    return bool(merge_patch(current, desired_status(write, current, now)))
+
+
 class StatusWriter:
     """The queue of statuses to write and the workers that write them.
 
     mark: asks for a round. on_missing: called when an object that the store has is not there (its deletion was never told).
+    busy: tells whether a round is due or under way, which statuses leave room for.
     """
 
     def __init__(
@@ -91,6 +101,7 @@ class StatusWriter:
         mark: Callable[[GatewayKey], None],
         clock: Callable[[], float],
         on_missing: Callable[[], None],
+        busy: Callable[[], bool] = lambda: False,
     ) -> None:
         self._cluster = cluster
         self._store = store
@@ -99,28 +110,28 @@ class StatusWriter:
         self._mark = mark
         self._clock = clock
         self._on_missing = on_missing
+        self._busy = busy
         self._failing = ""
         self._wishes: dict[_Place, _Wish] = {}
-        self._echoes: dict[_Place, tuple[StatusWrite, bytes]] = {}
-        """What was written last, until the round that our own write asks for has wished for the same again."""
         self._last: dict[_Place, float] = {}
         self._in_flight: set[_Place] = set()
+        self._room_until = float("-inf")
         self._lagging: dict[ObjectKey, str] = {}
-        self._due: list[tuple[float, int, _Place]] = []
-        """When each wish is due, soonest first. Entries of wishes that were moved, taken or dropped are passed over."""
+        self._due: dict[Resource, list[tuple[float, int, _Place]]] = {GATEWAY_CONFIGS: [], VIRTUAL_MODELS: []}
+        """When each wish is due, soonest first. Entries of wishes that were moved, taken or dropped are passed over.
+
+        GatewayConfigs come first: after a burst thousands of models wait, and pipelines for what sums them up.
+        """
         self._numbers = count()
         self._changed = asyncio.Event()
         self.written = 0
 
-    def wish(self, namespace: str, write: StatusWrite) -> None:
-        """Ask for a status; nothing happens if the object has it already."""
+    def wish(self, namespace: str, write: StatusWrite, *, after_seconds: float = 0.0) -> None:
+        """Ask for a status, to be written not before `after_seconds`; nothing happens if the object has it already."""
         resource, key = RESOURCES[write.kind], ObjectKey(namespace, write.name)
         stored = self._store.get(resource, key)
         place = (resource, key)
         if stored is None or stored.uid != write.uid:
-            return
-        written = self._echoes.pop(place, None)
-        if written is not None and written[1] == stored.status and written[0] == write:
             return
         waiting = self._wishes.get(place)
         if waiting is not None:
@@ -128,7 +139,9 @@ class StatusWriter:
             if write.urgent and not waiting.failures:
                 self._queue(place, waiting, self._clock())
             return
-        not_before = self._clock()
+        if place not in self._in_flight and not _changes(write, stored.parse_status(), datetime.now(UTC)):
+            return
+        not_before = self._clock() + after_seconds
         if resource == GATEWAY_CONFIGS and not write.urgent:
             not_before = max(not_before, self._last.get(place, float("-inf")) + GATEWAY_INTERVAL_SECONDS)
         self._wishes[place] = wish = _Wish(write, not_before)
@@ -141,7 +154,6 @@ class StatusWriter:
     def forget(self, resource: Resource, key: ObjectKey) -> None:
         """Drop what is remembered of an object that is gone."""
         self._wishes.pop((resource, key), None)
-        self._echoes.pop((resource, key), None)
         self._last.pop((resource, key), None)
         if resource == GATEWAY_CONFIGS:
             self._lagging.pop(key, None)
@@ -149,8 +161,8 @@ class StatusWriter:
     def forget_wishes(self) -> None:
         """Drop everything that waits: another process leads now."""
         self._wishes.clear()
-        self._due.clear()
-        self._echoes.clear()
+        for due in self._due.values():
+            due.clear()
 
     @property
     def idle(self) -> bool:
@@ -171,6 +183,7 @@ class StatusWriter:
     async def _work(self) -> None:
         while True:
             place, wish = await self._take()
+            began = self._clock()
             try:
                 await self._write(place, wish)
             except Exception:  # noqa: BLE001 - a fault of ours with one object must not stop the others
@@ -178,6 +191,8 @@ class StatusWriter:
                 self._retry_later(place, wish, RETRY_SECONDS)
             finally:
                 self._in_flight.discard(place)
+                now = self._clock()
+                self._room_until = now + min(ROOM_SECONDS, ROOM_FACTOR * (now - began))
                 if (waiting := self._wishes.get(place)) is not None:
                     self._queue(place, waiting, waiting.not_before)  # it was passed over while this write was under way
                 self._changed.set()
@@ -186,19 +201,34 @@ class StatusWriter:
         """Wait for the wish that is due first and take it out, at a cost that hardly grows with those that wait."""
         while True:
             now = self._clock()
-            while self._due and self._due[0][0] <= now:
-                due, _, place = heappop(self._due)
+            pause = self._pause(now)
+            taken = self._take_due(now) if not pause else None
+            if taken is not None:
+                return taken
+            self._changed.clear()
+            soonest = min((due[0][0] for due in self._due.values() if due), default=None)
+            await wait(self._changed, None if soonest is None else max(soonest - now, pause))
+
+    def _pause(self, now: float) -> float:
+        """Return the seconds for which nothing more is written, for the sake of documents; 0.0: no reason to wait."""
+        if not self._busy():
+            return 0.0
+        return ROOM_SECONDS if self._in_flight else max(0.0, self._room_until - now)
+
+    def _take_due(self, now: float) -> tuple[_Place, _Wish] | None:
+        for waiting in self._due.values():
+            while waiting and waiting[0][0] <= now:
+                due, _, place = heappop(waiting)
                 wish = self._wishes.get(place)
                 if wish is not None and wish.not_before == due and place not in self._in_flight:
                     del self._wishes[place]
                     self._in_flight.add(place)
                     return place, wish
-            self._changed.clear()
-            await wait(self._changed, self._due[0][0] - now if self._due else None)
+        return None
 
     def _queue(self, place: _Place, wish: _Wish, not_before: float) -> None:
         wish.not_before = not_before
-        heappush(self._due, (not_before, next(self._numbers), place))
+        heappush(self._due[place[0]], (not_before, next(self._numbers), place))
         self._changed.set()
 
     async def _write(self, place: _Place, wish: _Wish) -> None:
@@ -237,8 +267,6 @@ class StatusWriter:
         if latest is None or latest.resource_version != updated.resource_version:
             # Changed again while we wrote; its event may have been taken for our own.
             self._mark(GatewayKey(key.namespace, key.name if resource == GATEWAY_CONFIGS else stored.gateway))
-        else:
-            self._echoes[place] = (write, updated.status)
         self._announce(resource, stored, current, wanted)
         if resource == GATEWAY_CONFIGS:
             self._announce_propagation(stored, current, wanted)

@@ -8,7 +8,9 @@ Source: FACTS "Surprises" 2 (deletions are lost across a re-list), DESIGN sectio
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from sys import intern
 from types import MappingProxyType
 from typing import Any, Final
@@ -17,15 +19,12 @@ import orjson
 
 from aigateway_operator.api.meta import GatewayKey, ObjectKey
 from aigateway_operator.kube.resources import GATEWAY_CONFIGS, VIRTUAL_MODELS, Resource
+from aigateway_operator.plan.changes import Renewed
+from aigateway_operator.plan.packed import pack
 from aigateway_operator.plan.snapshot import Stored
 
 KINDS: Final = (VIRTUAL_MODELS, GATEWAY_CONFIGS)
 _NO_MODELS: Final[Mapping[str, Stored]] = MappingProxyType({})
-
-
-def _kept(text: bytes) -> bytes:
-    """Return the same bytes in memory of their own size: what orjson returns keeps the 4 kB it was written into."""
-    return bytes(memoryview(text))
 
 
 def parse_stored(obj: Mapping[str, Any]) -> Stored:
@@ -42,9 +41,28 @@ def parse_stored(obj: Mapping[str, Any]) -> Stored:
         created=intern(metadata["creationTimestamp"]),
         deleting="deletionTimestamp" in metadata,
         gateway=intern(gateway) if isinstance(gateway, str) else "",
-        spec=_kept(orjson.dumps(spec)),
-        status=_kept(orjson.dumps(obj.get("status") or {}, option=orjson.OPT_SORT_KEYS)),
+        spec=pack(_text(spec)),
+        status=pack(orjson.dumps(obj.get("status") or {}, option=orjson.OPT_SORT_KEYS)),
     )
+
+
+def _text(spec: Any) -> bytes:
+    """Return JSON that reads as `spec`, whatever got past admission: numbers of any size, depths that rules refuse."""
+    try:
+        return orjson.dumps(spec)
+    except orjson.JSONEncodeError:
+        pass
+    try:
+        return json.dumps(spec, separators=(",", ":")).encode()
+    except (RecursionError, ValueError):
+        return b"null"
+
+
+def _sharing(known: Stored, stored: Stored) -> Stored:
+    """Return `stored` with what it says like `known` in one copy: keys of mappings and assessments hold on to the first."""
+    spec = known.spec if known.spec == stored.spec else stored.spec
+    uid = known.uid if known.uid == stored.uid else stored.uid
+    return replace(stored, name=known.name, uid=uid, spec=spec)
 
 
 def _same(known: Stored, stored: Stored) -> bool:
@@ -64,6 +82,9 @@ class Store:
     def __init__(self) -> None:
         self._objects: dict[Resource, dict[ObjectKey, Stored]] = {kind: {} for kind in KINDS}
         self._models: dict[GatewayKey, dict[str, Stored]] = {}
+        self._told: dict[GatewayKey, Renewed[str, Stored]] = {}
+        self._touched: dict[GatewayKey, set[str]] = {}
+        """What `models_now` returned last, and the models that were put or dropped since."""
         self._listed_at: dict[Resource, int] = {}
         self._removed: dict[Resource, dict[ObjectKey, int]] = {kind: {} for kind in KINDS}
         self.changes = 0
@@ -76,6 +97,10 @@ class Store:
     def listed(self) -> bool:
         """Whether every kind has been listed completely once; before that nothing may be concluded from absence."""
         return len(self._listed_at) == len(KINDS)
+
+    def listed_at(self, resource: Resource) -> int:
+        """Return the resourceVersion of the last complete LIST of a kind, -1 if there was none."""
+        return self._listed_at.get(resource, -1)
 
     def has_listed(self, resource: Resource) -> bool:
         """Whether this kind has been listed completely once."""
@@ -98,9 +123,18 @@ class Store:
         models = self._models.get(key)
         return _NO_MODELS if models is None else MappingProxyType(models)
 
-    def models_now(self, key: GatewayKey) -> dict[str, Stored]:
-        """Return the VirtualModels that name this gateway as they are now, by object name: a copy, cheap by ten thousands."""
-        return self._models.get(key, {}).copy()
+    def models_now(self, key: GatewayKey) -> Renewed[str, Stored]:
+        """Return the VirtualModels that name this gateway as they are now, by object name: a copy, cheap by ten thousands.
+
+        It knows which of them are others than in the copy of before.
+        """
+        models = self._models.get(key, {})
+        before = self._told.pop(key, None)
+        touched = self._touched.pop(key, set())
+        now = Renewed(models, before, {name for name in touched if before is None or before.get(name) is not models.get(name)})
+        if models:
+            self._told[key], self._touched[key] = now, set()
+        return now
 
     def gateway_keys(self) -> set[GatewayKey]:
         """Return every gateway that exists or is named."""
@@ -115,13 +149,14 @@ class Store:
         if self.has_seen(resource, key, stored.resource_version):
             return frozenset()
         known = self._objects[resource].get(key)
+        stored = stored if known is None else _sharing(known, stored)
         if self.on_stored is not None:
             self.on_stored(resource, known, stored)
         self._removed[resource].pop(key, None)
         self._objects[resource][key] = stored
         if known is not None and _same(known, stored):
             if resource == VIRTUAL_MODELS:
-                self._models[GatewayKey(stored.namespace, stored.gateway)][stored.name] = stored
+                self._link(stored)
             return frozenset()
         self.changes += 1
         if resource != VIRTUAL_MODELS:
@@ -129,7 +164,7 @@ class Store:
         marks = {GatewayKey(stored.namespace, stored.gateway)}
         if known is not None and known.gateway != stored.gateway:
             marks |= self._unlink(known)
-        self._models.setdefault(GatewayKey(stored.namespace, stored.gateway), {})[stored.name] = stored
+        self._link(stored)
         return frozenset(marks)
 
     def has_seen(self, resource: Resource, key: ObjectKey, resource_version: str) -> bool:
@@ -164,9 +199,19 @@ class Store:
             marks |= self.remove(resource, key, resource_version)
         return frozenset(marks)
 
+    def _link(self, stored: Stored) -> None:
+        key = GatewayKey(stored.namespace, stored.gateway)
+        self._models.setdefault(key, {})[stored.name] = stored
+        self._touch(key, stored.name)
+
+    def _touch(self, key: GatewayKey, name: str) -> None:
+        if key in self._touched:
+            self._touched[key].add(name)
+
     def _unlink(self, stored: Stored) -> frozenset[GatewayKey]:
         key = GatewayKey(stored.namespace, stored.gateway)
         models = self._models.get(key)
+        self._touch(key, stored.name)
         if models is not None:
             models.pop(stored.name, None)
             if not models:

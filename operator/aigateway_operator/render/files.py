@@ -6,8 +6,9 @@ read it: a model's line changes when the model does, and no other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 
 from aigateway_config import documents
@@ -20,13 +21,27 @@ LIMIT_BYTES = 1024 * 1024
 """Bytes of all values of one ConfigMap or Secret. Source: Kubernetes `MaxSecretSize` and ConfigMap validation."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Document:
-    """One document as bytes. `shard` is None for `config.yml`; `digest` is its SHA-256 in lower-case hex."""
+    """One document. `shard` is None for `config.yml`; `digest` is its SHA-256 in lower-case hex.
+
+    What it says never changes; its bytes are let go once they are written, and rendered again for whoever asks after that.
+    """
 
     shard: int | None
-    content: bytes
     digest: str
+    size_bytes: int
+    _render: Callable[[], str] = field(repr=False, compare=False)
+    _content: bytes | None = field(repr=False, compare=False)
+
+    @property
+    def content(self) -> bytes:
+        """The document as bytes."""
+        return self._render().encode() if self._content is None else self._content
+
+    def let_go(self) -> None:
+        """Keep the bytes no longer: they are as much again as all entries, and later rounds compare digests."""
+        self._content = None
 
     @property
     def file(self) -> str:
@@ -39,26 +54,38 @@ class Document:
         return documents.CONFIG_MANIFEST if self.shard is None else documents.models_manifest(self.shard)
 
 
-def _models(entries: Iterable[Entry]) -> str:
-    lines = [f"{encode_text(entry.model_name)}:{entry.text}" for entry in sorted(entries, key=lambda entry: entry.model_name)]
+def _sorted(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    return tuple(sorted(entries, key=lambda entry: entry.model_name))
+
+
+def _models(entries: Sequence[Entry]) -> str:
+    lines = [f"{encode_text(entry.model_name)}:{entry.text}" for entry in entries]
     body = "\n" + ",\n".join(lines) + "\n" if lines else ""
     return f'{{"virtual_models":{{{body}}}}}'
 
 
-def _document(shard: int | None, text: str) -> Document:
-    content = text.encode()
-    return Document(shard, content, sha256(content).hexdigest())
+def _document(shard: int | None, render: Callable[[], str]) -> Document:
+    content = render().encode()
+    return Document(shard, sha256(content).hexdigest(), len(content), render, content)
+
+
+def _config(settings: Settings, entries: Sequence[Entry]) -> str:
+    sections = {"ai-gateway": _models(entries), **settings.sections}
+    return "{" + ",\n".join(f"{encode_text(name)}:{sections[name]}" for name in sorted(sections)) + "}\n"
 
 
 def render_config(settings: Settings, entries: Iterable[Entry]) -> Document:
     """Render `config.yml`; `entries` is empty when models are in shards of their own."""
-    sections = {"ai-gateway": _models(entries), **settings.sections}
-    return _document(None, "{" + ",\n".join(f"{encode_text(name)}:{sections[name]}" for name in sorted(sections)) + "}\n")
+    return _document(None, partial(_config, settings, _sorted(entries)))
+
+
+def _shard(entries: Sequence[Entry]) -> str:
+    return f'{{"ai-gateway":{_models(entries)}}}\n'
 
 
 def render_models(shard: int, entries: Iterable[Entry]) -> Document:
     """Render `models-NN.yml`."""
-    return _document(shard, f'{{"ai-gateway":{_models(entries)}}}\n')
+    return _document(shard, partial(_shard, _sorted(entries)))
 
 
 def render_manifest(

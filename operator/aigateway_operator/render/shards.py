@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from hashlib import sha256
 
 
-@lru_cache(maxsize=1024)
 def shard_of(model_name: str, shards: int) -> int:
     """Return 0..shards-1 for a public model name; the same for ever, on every machine."""
     return int.from_bytes(sha256(model_name.encode()).digest()[:8], "big") % shards

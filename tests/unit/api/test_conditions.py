@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aigateway_operator.api.conditions import ConditionType, Reason, Status, Verdict, merge_conditions
+from aigateway_operator.api.conditions import MAX_MESSAGE, ConditionType, Reason, Status, Verdict, merge_conditions
 
 FIRST = datetime(2026, 11, 20, 12, 0, 0, 999_999, tzinfo=UTC)
 LATER = datetime(2026, 11, 21, 8, 30, 0, tzinfo=UTC)
@@ -31,6 +31,14 @@ def test_first_condition_has_every_field_of_metav1_condition() -> None:
             "message": "All is well.",
         }
     ]
+
+
+def test_a_message_is_cut_to_what_the_api_server_takes_and_says_so() -> None:
+    """A status with a longer one would be refused as a whole, and the object would say nothing at all."""
+    [whole, cut] = (merge_conditions([], [verdict(message="é" * size)], 1, FIRST)[0] for size in (MAX_MESSAGE, MAX_MESSAGE + 1))
+    assert whole["message"] == "é" * MAX_MESSAGE
+    assert len(cut["message"]) == MAX_MESSAGE
+    assert cut["message"].endswith("é… (32,769 characters in all: `aigateway check` shows them)")
 
 
 def test_time_stays_while_status_does() -> None:

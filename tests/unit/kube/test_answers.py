@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from aigateway_operator.errors import ClusterError, Conflict, Forbidden, NotFound, Rejected, Unavailable
-from aigateway_operator.kube.answers import parse_error, parse_object, parse_watch_error
+from aigateway_operator.kube.answers import MAX_LEVELS, parse_error, parse_object, parse_watch_error
 from aigateway_operator.kube.resources import CONFIG_MAPS, SECRETS, VIRTUAL_MODELS
 
 KINDS = [
@@ -74,6 +74,21 @@ def test_a_body_that_is_no_object_is_unavailable(body: bytes) -> None:
     """A proxy's page with 200 must not be taken for an empty list."""
     with pytest.raises(Unavailable, match="no JSON object"):
         parse_object("GET /x", body)
+
+
+@pytest.mark.parametrize("depth", [1200, 10_000])
+def test_one_object_that_is_too_deep_leaves_the_others_readable(depth: int) -> None:
+    """The API server stores what no parser of ours reads; a whole LIST was unreadable for ever because of one user's object."""
+    deep = b'{"text": "]}\\"[", "a": ' + b'{"a":[' * (depth // 2) + b"1" + b"]}" * (depth // 2) + b', "after": 7}'
+    obj = parse_object("LIST", b'{"items": [{"name": "good"}, {"spec": ' + deep + b'}, {"name": "[last"}]}')
+    assert [item.get("name") for item in obj["items"]] == ["good", None, "[last"]
+    assert (obj["items"][1]["spec"]["text"], obj["items"][1]["spec"]["after"]) == (']}"[', 7)
+    value, levels = obj["items"][1]["spec"]["a"], 0
+    while value is not None:
+        value, levels = (value["a"] if isinstance(value, dict) else value[0]), levels + 1
+    assert levels == MAX_LEVELS - 4, "what is left is still deeper than any rule accepts"
+    with pytest.raises(Unavailable, match="no JSON object"):
+        parse_object("LIST", b'{"items": ' + b"[" * 5000)
 
 
 def test_paths_are_those_of_the_api() -> None:

@@ -26,6 +26,7 @@ class Contest:
         self.lost = threading.Event()
         self.thread: threading.Thread | None = None
         self.renewed_at = 0.0
+        self.terms = 0
         self.released = False
 
     def make(self, _client: KubeClient, on_started: Callable[[], None], on_stopped: Callable[[], None]) -> LeaderElection:
@@ -41,6 +42,7 @@ class Contest:
             if self.won.is_set() and not leads:
                 leads = True
                 started()
+                self.terms += 1
             if self.lost.is_set() and leads:
                 leads = False
                 self.won.clear()
@@ -51,8 +53,8 @@ class Contest:
         self.released = self.won.is_set()
 
     def remaining_seconds(self) -> float:
-        """A lease of 0.2 seconds."""
-        return max(0.0, self.renewed_at + 0.2 - time.monotonic()) if self.won.is_set() else 0.0
+        """A lease of half a second."""
+        return max(0.0, self.renewed_at + 0.5 - time.monotonic()) if self.won.is_set() else 0.0
 
 
 class Stand:
@@ -124,6 +126,44 @@ async def test_a_lost_term_is_told_and_ends_at_once(stand: Stand) -> None:
     await stand.until("started", "stopped")
 
 
+async def test_a_term_that_was_lost_before_it_was_told_is_never_begun(stand: Stand) -> None:
+    """A busy controller hears of two terms at once: it begins the second alone, and writes in none before."""
+    stand.contest.won.set()
+    _turn_nothing_until(lambda: stand.contest.terms == 1)
+    stand.contest.lost.set()
+    _turn_nothing_until(lambda: not stand.contest.won.is_set())
+    stand.contest.lost.clear()
+    stand.contest.won.set()
+    _turn_nothing_until(lambda: stand.contest.terms == 2)
+    assert not stand.leader.is_leader
+    await stand.until("stopped", "started")
+    assert stand.leader.is_leader
+
+
+async def test_a_controller_that_is_slow_again_and_again_stays_leader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each sign of life counts anew: pauses that are each short enough never add up."""
+    monkeypatch.setattr(lease_thread, "SIGN_SECONDS", 0.01)
+    monkeypatch.setattr(lease_thread, "MOST_UNANSWERED", 100)
+    stand = Stand()
+    stand.contest.won.set()
+    stand.leader.start()
+    await stand.until("started")
+    for _ in range(15):
+        time.sleep(0.1)  # noqa: ASYNC251 - the loop is to be blocked
+        await asyncio.sleep(0.01)
+    assert not stand.contest.released
+    await stand.leader.stop()
+
+
+def _turn_nothing_until(done: Callable[[], bool]) -> None:
+    """Wait without a turn of the controller's loop."""
+    deadline = time.monotonic() + 10
+    while not done() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(0.02)  # until the thread has told as well
+    assert done()
+
+
 async def test_a_controller_that_hangs_leads_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """The lease is given back, so that a standby takes over, and the process ends when it moves again."""
     monkeypatch.setattr(lease_thread, "SIGN_SECONDS", 0.02)
@@ -135,7 +175,7 @@ async def test_a_controller_that_hangs_leads_no_more(monkeypatch: pytest.MonkeyP
     time.sleep(1.0)  # noqa: ASYNC251 - the loop is to be blocked
     assert stand.contest.released
     with pytest.raises(RuntimeError, match="hangs"):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await stand.leader.watch()
 
 
@@ -149,7 +189,7 @@ async def test_a_fault_of_the_election_ends_the_process(monkeypatch: pytest.Monk
     monkeypatch.setattr(stand.contest, "run", broken)
     stand.leader.start()
     with pytest.raises(ValueError, match="a fault of ours"):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await stand.leader.watch()
 
 

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from aigateway_operator.plan.health import BackendTarget, Health, HealthOf, HealthReason, HealthState, StoreTarget
+from aigateway_operator.plan.packed import pack
 from aigateway_operator.plan.result import Plan
 from aigateway_operator.plan.secret_state import SecretState
 from tests.builders import World, make_backend, make_gateway_config, make_secret_state, make_virtual_model, make_world
@@ -149,7 +150,7 @@ def test_a_status_that_others_wrote_is_not_believed(garbage: Any) -> None:
     """Whatever stands there, a round comes to an end and says what it knows."""
     world = world_with(redis=REDIS)
     assert world.gateway is not None
-    world.gateway = replace(world.gateway, status=orjson.dumps({"datastores": garbage}))
+    world.gateway = replace(world.gateway, status=pack(orjson.dumps({"datastores": garbage})))
     world.round()
     assert [entry["state"] for entry in told(world)] == ["Unknown"]
 
@@ -199,15 +200,22 @@ def test_backends_that_are_not_asked_for_any_more_are_not_told_of() -> None:
     assert not any(verdict.type == "BackendsReachable" for verdict in world.statuses["chat"].verdicts)
 
 
-@pytest.mark.parametrize(("spoke_of", "expected"), [(1, ("False", "Refused")), (0, ("Unknown", "Pending"))])
+@pytest.mark.parametrize(
+    ("spoke_of", "reason", "expected"),
+    [
+        (1, "Refused", ("False", "Refused")),
+        (0, "Refused", ("Unknown", "Pending")),
+        pytest.param(1, "ReasonOfALaterVersion", ("Unknown", "Pending"), id="after a rollback of the operator"),
+    ],
+)
 def test_what_was_told_of_backends_stays_after_a_restart_for_the_same_generation(
-    spoke_of: int, expected: tuple[str, str]
+    spoke_of: int, reason: str, expected: tuple[str, str]
 ) -> None:
     """Nobody has looked yet: what is told of this very generation is kept, what was told of another says nothing."""
     world = make_world(probing_model())
-    condition = {"type": "BackendsReachable", "status": "False", "reason": "Refused", "message": "small: it refuses."}
+    condition = {"type": "BackendsReachable", "status": "False", "reason": reason, "message": "small: it refuses."}
     status = {"conditions": [{"type": "Ready"}, {**condition, "observedGeneration": spoke_of}]}
-    world.models["chat"] = replace(world.models["chat"], status=orjson.dumps(status))
+    world.models["chat"] = replace(world.models["chat"], status=pack(orjson.dumps(status)))
     world.restart()
     tell(world, {})
     assert world.verdict("chat", "BackendsReachable") == expected

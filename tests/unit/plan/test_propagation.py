@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
+from aigateway_operator.plan.packed import pack
 from aigateway_operator.plan.proof import Phase, Proof, Target
 from aigateway_operator.plan.result import Plan, StatusWrite
 from tests.builders import World, make_backend, make_gateway_config, make_secret_state, make_virtual_model, make_world
@@ -264,7 +265,7 @@ def test_status_of_another_shape_is_not_kept(told: dict[str, Any]) -> None:
     """What was not found out by asking is no reason to say anything."""
     world = selected()
     assert world.gateway is not None
-    world.gateway = replace(world.gateway, status=orjson.dumps(told))
+    world.gateway = replace(world.gateway, status=pack(orjson.dumps(told)))
     world.round()
     assert said(world) == ("Unknown", "Progressing", None)
 
@@ -282,7 +283,7 @@ def test_gateway_that_became_invalid_keeps_what_was_proved() -> None:
     world.round()
     assert said(world) == ("True", "Propagated", "3/3")
     assert world.gateway is not None
-    world.gateway = replace(world.gateway, status=b"{}")
+    world.gateway = replace(world.gateway, status=pack(b"{}"))
     world.round()
     assert said(world) == ("Unknown", "NotAsked", None)
 

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
+from aigateway_operator.plan.packed import pack
 from aigateway_operator.plan.planner import plan
 from aigateway_operator.render.shards import shard_of
 from tests.builders import World, make_backend, make_gateway_config, make_secret_state, make_virtual_model, make_world
@@ -121,7 +122,7 @@ def test_after_a_restart_a_status_that_cannot_be_true_is_not_believed(told: Any)
     """Somebody wrote it by hand."""
     world = make_world(make_virtual_model("a"))
     told = {**told, "observedGeneration": 1} if isinstance(told, dict) else told
-    world.models["a"] = replace(world.models["a"], status=orjson.dumps(told))
+    world.models["a"] = replace(world.models["a"], status=pack(orjson.dumps(told)))
     world.restart()
     world.round()
     assert world.statuses["a"].fields["revision"] == 1
@@ -133,7 +134,7 @@ def test_numbers_go_on_from_what_the_status_says(status: dict[str, Any]) -> None
     world = World()
     world.apply(make_gateway_config())
     assert world.gateway is not None
-    world.gateway = replace(world.gateway, status=orjson.dumps(status))
+    world.gateway = replace(world.gateway, status=pack(orjson.dumps(status)))
     made = world.settle()
     assert (made.revision, made.credentials_revision) == (42, 18)
 
@@ -146,7 +147,7 @@ def test_a_status_of_any_shape_breaks_no_round(status: dict[str, Any]) -> None:
     world = World()
     world.apply(make_gateway_config())
     assert world.gateway is not None
-    world.gateway = replace(world.gateway, status=orjson.dumps(status))
+    world.gateway = replace(world.gateway, status=pack(orjson.dumps(status)))
     assert world.settle().revision == 1
 
 

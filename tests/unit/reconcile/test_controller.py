@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 
 from aigateway_operator.api.meta import GatewayKey
-from aigateway_operator.errors import Conflict, Unavailable
+from aigateway_operator.errors import Conflict, Forbidden, Unavailable
 from aigateway_operator.kube.resources import CONFIG_MAPS, GATEWAY_CONFIGS, SECRETS, VIRTUAL_MODELS
-from aigateway_operator.plan import planner
+from aigateway_operator.plan import known, planner
 from aigateway_operator.plan.claims import Claims
 from aigateway_operator.reconcile import controller as controller_module
+from aigateway_operator.reconcile.controller import HEAD_START_SECONDS
+from aigateway_operator.reconcile.observe import FETCHES
+from aigateway_operator.reconcile.queue import MAX_DELAY_SECONDS, MAX_REST_SECONDS
 from tests.unit.reconcile.objects import gateway, model, secret
 from tests.unit.reconcile.world import World, world
 from tests.virtual_time import now, virtual
@@ -50,6 +53,29 @@ async def test_an_edit_is_served_at_once() -> None:
         assert at.served()["chat"]["current"] == "big"
         assert now() - began < 0.02
         gate.set()
+
+
+@virtual
+async def test_statuses_give_documents_a_head_start() -> None:
+    """Not one is written while pods take the documents up; where no document was written nothing waits."""
+    async with world() as at:
+        at.furnish(model(), model("other"))
+        await at.settle()
+        seen = at.cluster.count("patch_status")
+        began = now()
+        at.cluster.change(VIRTUAL_MODELS, "ai", "chat", spec=model(current="big")["spec"])
+        while at.served()["chat"]["current"] != "big":
+            await asyncio.sleep(0.001)
+        assert now() + HEAD_START_SECONDS / 2 < began + HEAD_START_SECONDS
+        await asyncio.sleep(HEAD_START_SECONDS / 2)
+        assert at.cluster.count("patch_status") == seen
+        await asyncio.sleep(HEAD_START_SECONDS)
+        assert at.cluster.count("patch_status") > seen
+        await at.settle()
+        seen = at.cluster.count("patch_status")
+        at.cluster.change(VIRTUAL_MODELS, "ai", "other", spec=model("other", current="none")["spec"])
+        await asyncio.sleep(HEAD_START_SECONDS / 2)
+        assert at.cluster.count("patch_status") > seen
 
 
 @virtual
@@ -102,6 +128,67 @@ async def test_a_standby_writes_nothing_and_takes_over_at_once() -> None:
         at.lead()
         await asyncio.sleep(0.1)
         assert list(at.served()) == ["chat"]
+
+
+@virtual
+async def test_a_standby_has_judged_every_object_before_it_leads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten thousand of them take a second, which an edit would wait for; what was edited meanwhile is judged as it is now."""
+    async with world() as at:
+        at.stand_by()
+        at.furnish(*(model(f"m{number}") for number in range(5)))
+        await asyncio.sleep(1)
+        at.cluster.change(VIRTUAL_MODELS, "ai", "m3", spec=model("m3", current="big")["spec"])
+        await asyncio.sleep(3)
+        monkeypatch.delattr(known, "assess_model")
+        at.lead()
+        await at.settle()
+        assert {name: entry["current"] for name, entry in at.served().items()} == {
+            "m0": "small", "m1": "small", "m2": "small", "m3": "big", "m4": "small",
+        }  # fmt: skip
+
+
+@virtual
+async def test_a_standby_forgets_a_gateway_that_is_gone() -> None:
+    """It may stand by for months, while gateways come and go."""
+    async with world() as at:
+        at.stand_by()
+        at.furnish()
+        await asyncio.sleep(5)
+        at.cluster.remove(GATEWAY_CONFIGS, "ai", "main")
+        await asyncio.sleep(5)
+        assert at.controller._states == {}
+
+
+@virtual
+async def test_a_new_leader_reads_several_generated_objects_at_a_time() -> None:
+    """One after the other they are half a second at 64 shards."""
+    async with world() as at:
+        at.furnish(model())
+        at.cluster.change(GATEWAY_CONFIGS, "ai", "main", spec={"delivery": {"shards": 8}})
+        await at.settle()
+        at.stand_by()
+        at.cluster.most_in_flight.clear()
+        at.lead()
+        await at.settle()
+        assert 4 <= at.cluster.most_in_flight["get"] <= FETCHES
+
+
+@virtual
+async def test_a_read_that_fails_ends_the_round_and_the_other_reads() -> None:
+    """Nothing is concluded from a part of what is live."""
+    async with world() as at:
+        at.furnish(model())
+        at.cluster.change(GATEWAY_CONFIGS, "ai", "main", spec={"delivery": {"shards": 8}})
+        await at.settle()
+        at.stand_by()
+        writes, left = len(at.cluster.writes()), at.cluster.hang("get", times=3, resource=CONFIG_MAPS)
+        at.cluster.fail("get", Unavailable("503"), resource=CONFIG_MAPS)
+        at.lead()
+        await asyncio.sleep(0.1)
+        assert at.controller.rounds["error"] == 1
+        left.set()
+        await at.settle()
+        assert len(at.cluster.writes()) == writes, "what is live is as it should be, and found to be so"
 
 
 @virtual
@@ -432,6 +519,62 @@ async def test_a_namespace_is_followed_only_while_it_holds_a_gateway() -> None:
 
 
 @virtual
+async def test_documents_that_are_refused_are_told_where_people_look_and_who_is_served_stays() -> None:
+    """A quota or a policy that refuses ConfigMaps stood in the log alone, while status said Ready or Pending for ever."""
+    async with world() as at:
+        at.furnish(model(), model("other"))
+        await at.settle()
+        before = at.cluster.read(VIRTUAL_MODELS, "ai", "other")["status"]
+        at.cluster.fail("replace", Forbidden("exceeded quota: configmaps", status=403), times=1000, resource=CONFIG_MAPS)
+        at.cluster.change(VIRTUAL_MODELS, "ai", "chat", spec=model(current="big")["spec"])
+        await asyncio.sleep(120)
+        status = at.cluster.read(GATEWAY_CONFIGS, "ai", "main")["status"]
+        assert status["revision"] == 1, "pods have no other"
+        for condition in ("Programmed", "Ready"):
+            assert at.condition(condition, "main", GATEWAY_CONFIGS) == ("False", "WriteRefused")
+            assert at.condition(condition) == ("False", "WriteRefused")
+        assert any("exceeded quota: configmaps" in one["message"] for one in status["conditions"])
+        assert at.cluster.read(VIRTUAL_MODELS, "ai", "other")["status"] == before
+        assert at.cluster.count("patch_status") <= 3 + 2, "it is told once, not with every try"
+        assert [one.reason for one in at.announcer.announced if one.key.name == "main"] == ["WriteRefused"]
+        at.cluster.heal()
+        await at.settle(120)
+        assert at.served()["chat"]["current"] == "big"
+        for name, resource in (("main", GATEWAY_CONFIGS), ("chat", VIRTUAL_MODELS)):
+            assert at.condition("Ready", name, resource) == ("True", "Ready")
+
+
+@virtual
+async def test_a_new_gateway_whose_documents_are_refused_says_so() -> None:
+    """Nothing was served before: neither object may go on waiting for the operator."""
+    async with world() as at:
+        at.cluster.fail("create", Forbidden("denied by policy", status=403), times=1000, resource=CONFIG_MAPS)
+        at.furnish()
+        await asyncio.sleep(120)
+        assert at.condition("Accepted") == ("True", "Accepted")
+        assert at.condition("Ready") == at.condition("Ready", "main", GATEWAY_CONFIGS) == ("False", "WriteRefused")
+
+
+@virtual
+async def test_an_old_deletion_takes_no_status_from_the_object_made_again() -> None:
+    """The watch tells of the former object after our LIST has brought the one that was made since."""
+    async with world() as at:
+        at.furnish()
+        await at.settle()
+        at.deaf = True
+        gone = at.cluster.read(VIRTUAL_MODELS, "ai", "chat")
+        at.cluster.remove(VIRTUAL_MODELS, "ai", "chat", silently=True)
+        at.cluster.make(VIRTUAL_MODELS, model())
+        made = at.cluster.read(VIRTUAL_MODELS, "ai", "chat")
+        at.cluster.fail("patch_status", Unavailable("away"), resource=VIRTUAL_MODELS)
+        at.controller.on_object(VIRTUAL_MODELS, "ADDED", made)
+        await asyncio.sleep(0.2)
+        at.controller.on_object(VIRTUAL_MODELS, "DELETED", gone)
+        await at.settle(60)
+        assert at.condition("Ready") == ("True", "Ready")
+
+
+@virtual
 async def test_what_landed_before_a_failure_is_the_last_good() -> None:
     """The document was written although its answer was lost: an invalid edit right after keeps that version."""
     async with world() as at:
@@ -475,6 +618,31 @@ async def test_a_burst_costs_few_writes() -> None:
         assert at.cluster.count("replace", CONFIG_MAPS) <= 4
         assert at.cluster.count("patch_status", VIRTUAL_MODELS) == 100
         assert at.cluster.count("get") == 0, "what we wrote ourselves is not read again"
+
+
+@virtual
+@pytest.mark.parametrize("edited", [False, True])
+async def test_in_a_stream_of_creates_rounds_rest_unless_something_served_is_edited(edited: bool) -> None:
+    """Writing took long, so what is new waits for more of it; an edit of what is served waits for a second, as ever."""
+    async with world() as at:
+        at.furnish()
+        await at.settle()
+        gate = at.cluster.hang("replace", resource=CONFIG_MAPS)
+        at.cluster.make(VIRTUAL_MODELS, model("first"))
+        began = changed = now()
+        asyncio.get_running_loop().call_later(1.0, gate.set)
+        await asyncio.sleep(0.01)
+        for number in range(1000):
+            at.cluster.make(VIRTUAL_MODELS, model(f"m{number}"))
+            await asyncio.sleep(0.005)
+            if number == 250 and edited:
+                at.cluster.change(VIRTUAL_MODELS, "ai", "chat", spec=model(current="big")["spec"])
+                changed = now()
+            if "m0" in at.served():
+                break
+        seconds = now() - began
+        assert seconds == pytest.approx(changed - began + MAX_DELAY_SECONDS if edited else 1.0 + MAX_REST_SECONDS, abs=0.02)
+        assert at.served()["chat"]["current"] == ("big" if edited else "small")
 
 
 @virtual

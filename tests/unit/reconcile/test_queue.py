@@ -17,7 +17,9 @@ from aigateway_operator.reconcile.queue import (
     FIRST_BACKOFF_SECONDS,
     MAX_BACKOFF_SECONDS,
     MAX_DELAY_SECONDS,
+    MAX_REST_SECONDS,
     QUIET_SECONDS,
+    REST_FACTOR,
     CoalescingQueue,
 )
 from tests.virtual_time import now, run, virtual
@@ -147,6 +149,62 @@ def test_marks_that_never_pause_are_not_held_up_longer_than_the_maximum_delay() 
     with_rounds(check)
 
 
+@pytest.mark.parametrize("seconds", [0.1, 0.5, 2.0])
+def test_in_a_burst_of_patient_marks_rounds_take_a_share_of_the_time(seconds: float) -> None:
+    """Rounds that write every shard of ten thousand models are not done back to back; no model waits without limit."""
+
+    async def check(queue: CoalescingQueue[str], rounds: Rounds) -> None:
+        for _ in range(3000):
+            queue.mark("a", patient=True)
+            await asyncio.sleep(0.005)
+        last = now()
+        await asyncio.sleep(10)
+        gaps = [later - earlier for earlier, later in pairwise(rounds.times()[:-1])][2:]
+        rest = min(MAX_REST_SECONDS, REST_FACTOR * seconds)
+        assert min(gaps) >= seconds + rest
+        assert max(gaps) <= max(seconds + rest, MAX_DELAY_SECONDS) + 0.005 + SMALL
+        assert rounds.times()[-1] <= last + BURST_QUIET_SECONDS + seconds, "the end of a burst is waited for by nobody"
+
+    with_rounds(check, seconds=seconds)
+
+
+def test_one_impatient_mark_in_a_burst_of_patient_ones_waits_no_longer_than_ever() -> None:
+    """An edit of a model that is served does not wait for ten thousand others to be created."""
+
+    async def check(queue: CoalescingQueue[str], rounds: Rounds) -> None:
+        edited = []
+        for number in range(3000):
+            queue.mark("a", patient=number % 900 != 899)
+            if number % 900 == 899:
+                edited.append(now())
+            await asyncio.sleep(0.005)
+        for edit in edited:
+            served = min(began for began in rounds.times() if began >= edit)
+            assert served <= edit + MAX_DELAY_SECONDS + 0.005 + SMALL
+
+    with_rounds(check, seconds=0.8)
+
+
+def test_patience_costs_nothing_where_rounds_are_cheap_or_marks_pause() -> None:
+    """Whoever applies a manifest, or a stream of them to a small gateway, is served as always."""
+
+    async def check(queue: CoalescingQueue[str], rounds: Rounds) -> None:
+        for _ in range(500):
+            queue.mark("a", patient=True)
+            await asyncio.sleep(0.01)
+        gaps = [later - earlier for earlier, later in pairwise(rounds.times())]
+        assert max(gaps) <= MAX_DELAY_SECONDS + 0.01 + SMALL
+        rounds.seconds = 2.0
+        for _ in range(3):
+            await asyncio.sleep(5)
+            marked = now()
+            queue.mark("a", patient=True)
+            await asyncio.sleep(SMALL)
+            assert rounds.times()[-1] == pytest.approx(marked, abs=SMALL)
+
+    with_rounds(check, seconds=0.2)
+
+
 def test_a_mark_during_a_round_causes_exactly_one_more() -> None:
     """What changed after the snapshot was taken is seen by another round, however often it changed."""
 
@@ -208,6 +266,53 @@ def test_back_off_grows_is_kept_under_new_marks_and_ends_with_success() -> None:
         await asyncio.sleep(5)
         assert len(rounds.times()) == 12, "the failed round and its repetition"
         assert rounds.times()[-1] - rounds.times()[-2] <= 1.5 * FIRST_BACKOFF_SECONDS + SMALL
+
+    with_rounds(check)
+
+
+def test_marks_that_come_during_a_round_that_fails_wait_for_the_back_off_too() -> None:
+    """In a stream of edits there is one in every round: they must not hammer a server that refuses."""
+
+    async def check(queue: CoalescingQueue[str], rounds: Rounds) -> None:
+        rounds.failing = 9
+        while rounds.failing:
+            queue.mark("a")
+            await asyncio.sleep(0.01)
+        for count, (earlier, later) in enumerate(pairwise(rounds.times())):
+            assert later - earlier >= rounds.seconds + 0.5 * FIRST_BACKOFF_SECONDS * 2**count - SMALL, count
+
+    with_rounds(check, seconds=0.1)
+
+
+def test_keys_that_fail_together_are_not_tried_again_together() -> None:
+    """After an outage hundreds of gateways would come at the same moment, again and again."""
+
+    async def check(queue: CoalescingQueue[str], rounds: Rounds) -> None:
+        rounds.failing = 20
+        began = now()
+        for number in range(20):
+            queue.mark(str(number))
+        await asyncio.sleep(1)
+        again = [time - began for _, time in rounds.began[20:]]
+        assert len(again) == 20
+        assert max(again) - min(again) > 0.5 * FIRST_BACKOFF_SECONDS
+
+    with_rounds(check)
+
+
+def test_a_gateway_that_is_made_again_does_not_wait_for_the_failures_of_the_one_before() -> None:
+    """It may be the remedy."""
+
+    async def check(queue: CoalescingQueue[str], rounds: Rounds) -> None:
+        rounds.failing = 8
+        queue.mark("a")
+        while rounds.failing:
+            await asyncio.sleep(0.01)
+        queue.forget("a")
+        marked = now()
+        queue.mark("a")
+        await asyncio.sleep(SMALL)
+        assert rounds.times()[-1] == pytest.approx(marked, abs=SMALL)
 
     with_rounds(check)
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+
+import pytest
 
 from aigateway_operator.api.meta import GatewayKey, ObjectKey
 from aigateway_operator.errors import NotFound, Unavailable
 from aigateway_operator.kube.resources import GATEWAY_CONFIGS, VIRTUAL_MODELS, Resource
 from aigateway_operator.reconcile.ports import JsonObject
-from aigateway_operator.reconcile.repair import PERIOD_SECONDS, Repairer
+from aigateway_operator.reconcile.repair import PERIOD_SECONDS, HistoryWentBack, Repairer
 from aigateway_operator.reconcile.store import Store, parse_stored
 from tests.fake_cluster import FakeCluster
 from tests.unit.reconcile.objects import gateway, model
@@ -27,7 +30,11 @@ class Bench:
         self.store = Store()
         self.marked: list[GatewayKey] = []
         self.taken: list[str] = []
-        self.repairer = Repairer(self.cluster, self.store, namespaces, self.marked.append, self._take, now)
+        self.listed: list[list[str]] = []
+        self.task: asyncio.Task[None]
+        self.repairer = Repairer(
+            self.cluster, self.store, namespaces, self.marked.append, self._take, now, lambda: self.listed.append(self.names())
+        )
 
     def _take(self, resource: Resource, obj: JsonObject) -> None:
         self.taken.append(obj["metadata"]["name"])
@@ -54,13 +61,13 @@ async def bench(namespaces: tuple[str, ...] = (), models: int = 5) -> AsyncItera
     at.cluster.make(GATEWAY_CONFIGS, gateway())
     for number in range(models):
         at.cluster.make(VIRTUAL_MODELS, model(f"m{number}"))
-    task = asyncio.create_task(at.repairer.run())
+    at.task = asyncio.create_task(at.repairer.run())
     try:
         yield at
-        assert not task.done(), task
+        assert not at.task.done(), at.task
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        at.task.cancel()
+        await asyncio.gather(at.task, return_exceptions=True)
 
 
 @virtual
@@ -73,6 +80,14 @@ async def test_the_first_list_fills_the_store_and_then_asks_for_rounds() -> None
         assert at.store.listed
         assert at.marked[-1] == MAIN
         assert not any(call.sent["metadata_only"] for call in at.cluster.calls)
+
+
+@virtual
+async def test_the_watch_begins_once_when_everything_has_been_listed() -> None:
+    """Its own LIST would make ours, for which rounds wait, take twice as long; later LISTs are no reason to begin again."""
+    async with bench() as at:
+        await asyncio.sleep(2 * PERIOD_SECONDS)
+        assert at.listed == [["m0", "m1", "m2", "m3", "m4"]]
 
 
 @virtual
@@ -89,6 +104,21 @@ async def test_later_lists_read_metadata_every_two_minutes_and_find_deletions() 
         assert "m3" not in at.names()
         assert at.marked == [MAIN]
         assert all(call.sent["metadata_only"] for call in at.cluster.calls)
+
+
+@virtual
+async def test_a_history_that_went_back_ends_the_process() -> None:
+    """After a restore of etcd every event and every LIST looks older than what is known: edits were ignored for good."""
+    async with bench() as at:
+        await asyncio.sleep(1)
+        snapshot, version = copy.deepcopy(at.cluster._objects), at.cluster._version
+        for _ in range(3):
+            at.cluster.change(VIRTUAL_MODELS, "ai", "m0", spec=model("m0", current="big")["spec"])
+        await asyncio.sleep(PERIOD_SECONDS + 5)
+        at.cluster._objects, at.cluster._version = snapshot, version
+        with pytest.raises(HistoryWentBack, match=f" to {version}, as after a restore of etcd"):
+            await asyncio.wait_for(at.task, 2 * PERIOD_SECONDS)
+        at.task = asyncio.create_task(asyncio.sleep(1))
 
 
 @virtual
@@ -243,3 +273,41 @@ async def test_named_namespaces_are_listed_each_and_nothing_else() -> None:
         await asyncio.sleep(PERIOD_SECONDS + 2)
         assert at.names() == ["m0", "m1", "m2", "m3", "m4", "theirs"]
         assert {call.namespace for call in at.cluster.calls} == {"ai", "other"}
+
+
+@virtual
+async def test_an_object_made_while_namespaces_are_listed_in_turn_is_not_taken_for_deleted() -> None:
+    """Each namespace has a list of another moment: absence counts as of the oldest, by number and not by text."""
+    async with bench(("ai", "other")) as at:
+        at.cluster.make(VIRTUAL_MODELS, model("theirs", namespace="other"))
+        await asyncio.sleep(1)
+        for number in range(10_000):
+            version = at.cluster.change(GATEWAY_CONFIGS, "ai", "main", spec={"n": number})["metadata"]["resourceVersion"]
+            if version == "999":
+                break
+        first_is_answered = at.cluster.hang("list", resource=VIRTUAL_MODELS, after=True)
+        at.repairer.sign_of_relist()
+        await asyncio.sleep(2)
+        late = at.cluster.make(VIRTUAL_MODELS, model("late"))
+        assert late["metadata"]["resourceVersion"] == "1000"
+        at.see("late")
+        lists = at.lists
+        first_is_answered.set()
+        await asyncio.sleep(1)
+        assert at.lists == lists + 1, "the other namespace's list is newer than the object"
+        assert "late" in at.names()
+
+
+@virtual
+async def test_a_server_that_asks_for_a_pause_gets_it() -> None:
+    """A busy API server says when to come again; our own back-off may be shorter."""
+    async with bench() as at:
+        await asyncio.sleep(1)
+        at.cluster.fail("list", Unavailable("429", status=429, retry_after_seconds=60.0), resource=GATEWAY_CONFIGS)
+        at.repairer.sign_of_relist()
+        await asyncio.sleep(2)
+        lists = at.lists
+        await asyncio.sleep(55)
+        assert at.lists == lists
+        await asyncio.sleep(10)
+        assert at.lists == lists + 1

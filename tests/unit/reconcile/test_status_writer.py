@@ -18,7 +18,7 @@ from aigateway_operator.errors import Forbidden, Unavailable
 from aigateway_operator.kube.resources import GATEWAY_CONFIGS, VIRTUAL_MODELS, Resource
 from aigateway_operator.plan.result import StatusWrite
 from aigateway_operator.reconcile.ports import JsonObject
-from aigateway_operator.reconcile.status_writer import MAX_IN_FLIGHT, StatusWriter, merge_patch
+from aigateway_operator.reconcile.status_writer import MAX_IN_FLIGHT, ROOM_FACTOR, ROOM_SECONDS, StatusWriter, merge_patch
 from aigateway_operator.reconcile.store import Store, parse_stored
 from tests.fake_cluster import FakeCluster, apply_merge
 from tests.fakes import FakeLeadership, RecordingAnnouncer
@@ -39,8 +39,9 @@ class Desk:
         self.announcer = RecordingAnnouncer()
         self.marked: list[GatewayKey] = []
         self.missing = 0
+        self.busy = False
         self.writer = StatusWriter(
-            self.cluster, self.store, self.leadership, self.announcer, self.marked.append, now, self._miss
+            self.cluster, self.store, self.leadership, self.announcer, self.marked.append, now, self._miss, lambda: self.busy
         )
 
     def _miss(self) -> None:
@@ -140,6 +141,20 @@ async def test_the_wish_that_follows_from_our_own_write_is_settled_without_a_loo
 
 
 @virtual
+async def test_a_status_that_is_wiped_before_the_wish_that_follows_is_put_right() -> None:
+    """What was written last settles a wish only while the object still has it."""
+    async with desk() as at:
+        made = at.make(VIRTUAL_MODELS, model())
+        at.wish(made, modelName="chat")
+        await asyncio.sleep(MOMENT)
+        at.cluster.change(VIRTUAL_MODELS, "ai", "chat", status={})
+        at.see(VIRTUAL_MODELS, "chat")
+        at.wish(made, modelName="chat")
+        await asyncio.sleep(MOMENT)
+        assert at.status()["modelName"] == "chat"
+
+
+@virtual
 async def test_a_newer_wish_takes_the_place_of_one_that_waits() -> None:
     """Only the last of several verdicts is written."""
     async with desk() as at:
@@ -168,6 +183,21 @@ async def test_a_gateway_config_is_written_at_most_once_a_second() -> None:
 
 
 @virtual
+async def test_an_urgent_status_waits_like_any_other_while_writes_fail() -> None:
+    """Good news comes with every round; it must not hammer a server that refuses."""
+    async with desk() as at:
+        uid = at.make(GATEWAY_CONFIGS, gateway())["metadata"]["uid"]
+        at.cluster.fail("patch_status", Unavailable("503"), times=10**6)
+        for revision in range(100):
+            at.writer.wish("ai", StatusWrite(meta.GATEWAY_CONFIG, "main", uid, 1, (), {"revision": revision}, urgent=True))
+            await asyncio.sleep(0.1)
+        assert at.writes <= 4, "after 2, 4 and 8 seconds"
+        at.cluster.heal()
+        await asyncio.sleep(20)
+        assert at.status("main", GATEWAY_CONFIGS)["revision"] == 99
+
+
+@virtual
 async def test_a_gateway_config_does_not_wait_because_of_a_model_of_its_name() -> None:
     """The least time between writes is each object's own."""
     async with desk() as at:
@@ -191,6 +221,60 @@ async def test_at_most_four_writes_are_under_way() -> None:
         await asyncio.sleep(1)
         assert at.writes == 100
         assert all(at.status(f"m{number}") for number in range(100))
+
+
+@virtual
+async def test_while_rounds_are_due_statuses_are_written_one_at_a_time() -> None:
+    """They leave the API server to documents, yet go on: a burst without end starves nobody."""
+    async with desk() as at:
+        gate = at.cluster.hang("patch_status", times=2)
+        at.busy = True
+        for number in range(20):
+            at.wish(at.make(VIRTUAL_MODELS, model(f"m{number}")))
+        await asyncio.sleep(1)
+        assert at.cluster.most_in_flight["patch_status"] == 1
+        at.busy = False
+        await asyncio.sleep(2 * ROOM_SECONDS)
+        assert at.cluster.most_in_flight["patch_status"] == MAX_IN_FLIGHT
+        assert at.writer.written == 18, "the others were not held up by those that hang"
+        gate.set()
+        at.busy = True
+        for number in range(20, 40):
+            at.wish(at.make(VIRTUAL_MODELS, model(f"m{number}")))
+        await asyncio.sleep(1)
+        assert at.writes == 40
+
+
+@virtual
+async def test_while_rounds_are_due_a_pause_follows_each_status() -> None:
+    """They take a quarter of the time of one connection; once rounds are done nothing waits any more."""
+    async with desk() as at:
+        gate = at.cluster.hang("patch_status")
+        at.busy = True
+        for number in range(3):
+            at.wish(at.make(VIRTUAL_MODELS, model(f"m{number}")))
+        await asyncio.sleep(0.02)
+        gate.set()
+        await asyncio.sleep(0.9 * ROOM_FACTOR * 0.02)
+        assert at.writes == 1
+        await asyncio.sleep(0.2 * ROOM_FACTOR * 0.02)
+        assert at.writes == 3, "a write that takes no time is followed by no pause"
+
+
+@virtual
+async def test_a_gateway_config_comes_before_the_models_that_wait() -> None:
+    """Thousands of models wait after a burst; what sums them up is what people and pipelines look at."""
+    async with desk() as at:
+        gate = at.cluster.hang("patch_status", times=MAX_IN_FLIGHT)
+        for number in range(20):
+            at.wish(at.make(VIRTUAL_MODELS, model(f"m{number}")))
+        await asyncio.sleep(MOMENT)
+        at.wish(at.make(GATEWAY_CONFIGS, gateway("main")))
+        await asyncio.sleep(MOMENT)
+        at.cluster.calls.clear()
+        gate.set()
+        await asyncio.sleep(MOMENT)
+        assert at.cluster.calls[0].resource == GATEWAY_CONFIGS
 
 
 @virtual

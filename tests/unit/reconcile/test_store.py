@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aigateway_operator.api.meta import GatewayKey, ObjectKey
 from aigateway_operator.kube.resources import GATEWAY_CONFIGS, VIRTUAL_MODELS
+from aigateway_operator.plan.changes import changed_keys
+from aigateway_operator.plan.snapshot import Stored
 from aigateway_operator.reconcile.store import Store, parse_stored
 from tests.unit.reconcile.objects import gateway, model, stored
 
@@ -126,6 +130,30 @@ def test_a_spec_of_any_shape_is_taken_in() -> None:
     assert stored(model(), status=None).parse_status() == {}
 
 
+def nested(depth: int) -> Any:
+    """Return a mapping of that many levels."""
+    value: Any = 1
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        pytest.param(10**20, 1e20, id="what the API server stores of 1e20"),
+        pytest.param(nested(300), nested(300), id="deeper than orjson writes"),
+    ],
+)
+def test_what_got_past_admission_is_taken_in(value: Any, read: Any) -> None:
+    """One such object ended the process at its first LIST, and at every start again."""
+    manifest = model()
+    manifest["spec"]["backends"][0]["parameters"] = {"odd": value}
+    assert stored(manifest).parse_spec()["backends"][0]["parameters"] == {"odd": read}
+    manifest["spec"]["backends"][0]["parameters"] = nested(5000)
+    assert stored(manifest).parse_spec() is None, "rules refuse it, whatever it is"
+
+
 def test_a_deleting_object_is_known_as_such() -> None:
     """A deletionTimestamp is all that says so."""
     manifest = gateway()
@@ -191,6 +219,33 @@ def test_any_interleaving_of_events_and_complete_lists_converges_to_the_truth(  
         assert {found.gateway for found in store.models(gateway_key).values()} == {gateway_key.name}
 
 
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["put", "relabel", "remove", "now"]), st.sampled_from("abc"), st.sampled_from(["main", "other"])
+        )
+    )
+)
+def test_a_copy_knows_what_changed_since_the_copy_before(steps: list[tuple[str, str, str]]) -> None:
+    """As somebody finds who compares the two: after edits, moves, deletions, and models that are made again."""
+    store = Store()
+    copies: dict[GatewayKey, Mapping[str, Stored]] = {MAIN: {}, OTHER: {}}
+    for version, (step, name, where) in enumerate(steps, start=1):
+        known = store.get(VIRTUAL_MODELS, ObjectKey("ai", name))
+        if step == "put":
+            store.put(VIRTUAL_MODELS, stored(model(name, gateway=where), version=version, generation=version))
+        elif step == "relabel" and known is not None:
+            store.put(VIRTUAL_MODELS, replace(known, resource_version=str(version)))
+        elif step == "remove":
+            store.remove(VIRTUAL_MODELS, ObjectKey("ai", name), str(version))
+        elif step == "now":
+            key = GatewayKey("ai", where)
+            before, now = copies[key], store.models_now(key)
+            assert now == dict(store.models(key))
+            assert changed_keys(before, now) == changed_keys(dict(before), dict(now))
+            copies[key] = now
+
+
 def test_an_object_takes_little_more_memory_than_its_text() -> None:
     """What orjson returns keeps the buffer of 4 kB that it was written into: 80 MB at ten thousand models."""
     manifests = [model(f"m{number}") | {"status": {"modelName": f"m{number}"}} for number in range(200)]
@@ -215,3 +270,20 @@ def test_an_object_takes_little_more_memory_than_its_text() -> None:
         tracemalloc.stop()
     text = sum(len(one.spec) + len(one.status) for one in kept)
     assert taken < text + len(kept) * 300
+
+
+def test_a_newer_version_shares_what_it_says_alike() -> None:
+    """Keys of mappings hold on to name and uid of the first version: each status write would add copies of both."""
+    store = Store()
+    first = stored(model(), version=1)
+    store.put(VIRTUAL_MODELS, first)
+    second = stored(model(), version=2, uid="".join(["u", "1"]), status={"revision": 7})
+    assert second.uid is not first.uid
+    store.put(VIRTUAL_MODELS, second)
+    now = store.get(VIRTUAL_MODELS, CHAT)
+    assert now is not None
+    assert now == second
+    assert now.uid is first.uid
+    assert now.spec is first.spec
+    store.put(VIRTUAL_MODELS, stored(model(current="big"), version=3, generation=2))
+    assert store.get(VIRTUAL_MODELS, CHAT) == stored(model(current="big"), version=3, generation=2)

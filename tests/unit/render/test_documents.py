@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -167,6 +168,20 @@ def test_a_model_has_a_line_of_its_own() -> None:
     entries = [render_entry(VirtualModelSpec.model_validate(make_virtual_model()["spec"]), name) for name in "ab"]
     lines = render_models(0, entries).content.decode().splitlines()
     assert [line[:5] for line in lines] == ['{"ai-', '"a":{', '"b":{', "}}}"]
+
+
+@pytest.mark.parametrize("shard", [None, 0])
+def test_bytes_that_were_let_go_are_rendered_again(shard: int | None) -> None:
+    """The same bytes, whatever the order in which entries came: the digest goes with them."""
+    entries = [render_entry(VirtualModelSpec.model_validate(make_virtual_model()["spec"]), name) for name in "ba"]
+    settings = render_settings(GatewayConfigSpec())
+    document = render_config(settings, iter(entries)) if shard is None else render_models(shard, iter(entries))
+    content = document.content
+    document.let_go()
+    assert document.content == content
+    assert document.content is not content
+    assert document.size_bytes == len(content)
+    assert document.digest == sha256(content).hexdigest()
 
 
 def test_a_shard_without_models_is_a_document() -> None:
