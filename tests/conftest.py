@@ -6,6 +6,7 @@ with it. Where binaries are missing the tests are skipped loudly, or fail when `
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,16 @@ def require_binaries(names: Sequence[str]) -> dict[str, Path]:
         if os.environ.get("CI"):
             pytest.fail(f"{error}", pytrace=False)
         pytest.skip(f"real servers are missing: run `python -m hack binaries`.\n{error}")
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """What a test does to the root logger ends with it: a level that stays would swallow what the next one waits for."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,8 @@ JsonObject = dict[str, Any]
 
 
 class Crowd:
-    """Pods `pod-000` … of gateway `main`. Made by `crowd`. `asked`: how many questions were answered, so far.
+    """Pods `pod-000` … of gateway `main`. Made by `crowd`. `asked`: how many questions were answered, so far. `poked_at`: when
+    a pod was poked last.
 
     `sync_seconds`: draws the delay from a poke to the sync that it leads to. `synced`: pod → when it last took something up.
     """
@@ -41,6 +42,7 @@ class Crowd:
         self.port = free_ports(1)[0]
         self.asked = 0
         self.pokes = 0
+        self.poked_at = 0.0
         self.synced: dict[str, float] = {}
         self._sync_seconds = sync_seconds
         block = random.SystemRandom().randint(1, 254)
@@ -96,7 +98,7 @@ class Crowd:
         poked = (obj["metadata"].get("annotations") or {}).get(CONFIG_REVISION_ANNOTATION, "")
         if self._poked.get(name) != poked:
             self.pokes += bool(poked)
-            self._poked[name] = poked
+            self._poked[name], self.poked_at = poked, time.monotonic()
             asyncio.get_running_loop().call_later(self._sync_seconds(), self._sync, name)
 
     def _config_map(self, obj: JsonObject) -> None:

@@ -14,7 +14,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -49,7 +49,7 @@ def backends(**more: Any) -> list[dict[str, Any]]:
 def furnish(world: World, port: int, *models: str, spec: dict[str, Any] | None = None, **delivery: Any) -> None:
     """Create Secret, models and a gateway that selects pods, in this order: the first revision has all of the models.
 
-    An operator that runs already is given time to have seen the models; without one nothing is waited for but a moment.
+    An operator runs already and is given time to have seen the models: tests count revisions.
     """
     names = models or ("chat",)
     world.create(secret(proxy="caller-key", small="small-model-key", big="big-model-key"))
@@ -59,8 +59,7 @@ def furnish(world: World, port: int, *models: str, spec: dict[str, Any] | None =
         for name in names:
             assert world.get("VirtualModel", name)["status"].get("observedGeneration"), name
 
-    with suppress(AssertionError):
-        eventually(seen, within_seconds=1)
+    eventually(seen, within_seconds=20)
     world.create(gateway_config(**(spec or {}), delivery={"podSelector": SELECTOR, "statusPort": port, **delivery}))
 
 
@@ -134,7 +133,7 @@ class Pod:
         """Return what a worker, by default the first, runs now."""
         return self.ran(self.workers[0] if pid is None else pid, time.monotonic())
 
-    def runs(self, within_seconds: float = 5.0, **documents: int) -> float:
+    def runs(self, within_seconds: float = 20.0, **documents: int) -> float:
         """Wait until every worker runs these revisions (`config=2`); return when the last one began to."""
         wanted = {f"{name.replace('_', '-')}.yml": revision for name, revision in documents.items()}
 
@@ -212,7 +211,7 @@ class Fleet:
             assert len(pod.workers) == workers, stand_in.log
             assert ask(stand_in, self.port)["lineage"] is not None, stand_in.log
 
-        eventually(runs, within_seconds=20)
+        eventually(runs, within_seconds=40)
         if ready:
             pod.set_ready(True)
         return pod
@@ -340,12 +339,12 @@ def record(world: World) -> Iterator[Record]:
         yield made
 
 
-def propagated(world: World, status: str, reason: str, within_seconds: float = 8.0) -> dict[str, Any]:
+def propagated(world: World, status: str, reason: str, within_seconds: float = 20.0) -> dict[str, Any]:
     """Wait for a status and reason of Propagated; return the condition."""
     return world.wait_condition("GatewayConfig", "main", "Propagated", status, reason, within_seconds=within_seconds)
 
 
-def wait_all_run(world: World, pods: int, within_seconds: float = 10.0, **rollout: int) -> dict[str, Any]:
+def wait_all_run(world: World, pods: int, within_seconds: float = 20.0, **rollout: int) -> dict[str, Any]:
     """Wait until all of so many pods run the newest documents, and `rollout` has these numbers; return status.rollout."""
 
     def check() -> dict[str, Any]:

@@ -10,6 +10,7 @@ import asyncio
 import json
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -27,7 +28,7 @@ class Behaviour:
     content_type: str = "application/json"
     headers: dict[str, str] = field(default_factory=dict)
     delay_seconds: float = 0.0
-    """Before the head of the answer."""
+    """Before the head of the answer, unless the stub is told to `release` it before."""
     events: int = 3
     """Pieces of text in a stream."""
     event_delay_seconds: float = 0.0
@@ -61,6 +62,7 @@ class StubUpstream:
         self.left = 0
         self.events_made = 0
         self.behaviours: dict[str, Behaviour] = {}
+        self._released = asyncio.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="stub upstream", daemon=True)
         self._runner: web.AppRunner | None = None
@@ -80,6 +82,17 @@ class StubUpstream:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
+
+    def release(self) -> None:
+        """From now on answer at once, also who is waiting: for a test that has seen what it wanted to see meanwhile."""
+        self._loop.call_soon_threadsafe(self._released.set)
+
+    def forget(self) -> None:
+        """Be as new, for the next test."""
+        self.requests.clear()
+        self.behaviours.clear()
+        self._released.clear()
+        self.left = self.events_made = 0
 
     async def _start(self) -> None:
         app = web.Application(client_max_size=64 * 1024 * 1024)
@@ -112,7 +125,9 @@ class StubUpstream:
         return asked, self.behaviours.get(str(asked.body.get("model")), Behaviour())
 
     async def _answer(self, request: web.Request, asked: Asked, behaviour: Behaviour, usual: Any) -> web.StreamResponse:
-        await asyncio.sleep(behaviour.delay_seconds)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(behaviour.delay_seconds):
+                await self._released.wait()
         transport = request.transport
         assert transport is not None
         if behaviour.break_after == 0:

@@ -64,7 +64,7 @@ class Replica:
 
     def wait_ready(self) -> Replica:
         """Wait until it has a certificate to serve."""
-        eventually(lambda: self._assert_answer("/readyz"), within_seconds=20)
+        eventually(lambda: self._assert_answer("/readyz"), within_seconds=40)
         return self
 
     def reviews(self) -> float:

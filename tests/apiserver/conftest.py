@@ -11,6 +11,7 @@ import pytest
 from aigateway_operator.settings import Settings
 from hack.controlplane import ControlPlane
 from tests.apiserver.world import World
+from tests.delivery import Fleet, Record, fleet, record
 from tests.operators import InProcess, operator_kubeconfig
 
 StartOperator = Callable[..., InProcess]
@@ -49,3 +50,17 @@ def start_operator(kubeconfig: Path, namespace: str) -> Iterator[StartOperator]:
 def operator(start_operator: StartOperator) -> InProcess:
     """A running operator for the test's namespace."""
     return start_operator()
+
+
+@pytest.fixture
+def pods(world: World, tmp_path: Path) -> Iterator[Fleet]:
+    """Pods on a quick kubelet."""
+    with fleet(world, tmp_path / "pods") as made:
+        yield made
+
+
+@pytest.fixture
+def told(world: World) -> Iterator[Record]:
+    """Every status that is written during the test."""
+    with record(world) as made:
+        yield made

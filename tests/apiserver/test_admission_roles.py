@@ -61,7 +61,7 @@ class WebhookProcess:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "aigateway_operator", *arguments], env=environment, stdout=output, stderr=output
             )
-        eventually(lambda: self.health_port, within_seconds=20)
+        eventually(lambda: self.health_port, within_seconds=40)
         return self
 
     def _logged(self, name: str) -> int:
@@ -123,7 +123,7 @@ def test_process_is_ready_with_its_certificate_answers_and_ends_in_order(
     def ready() -> None:
         assert process.get("/readyz") == (200, "ok\n")
 
-    eventually(ready, within_seconds=10)
+    eventually(ready, within_seconds=30)
     with configured(plane, process, world.namespace):
         refused = plane.request("POST", world.path("VirtualModel"), virtual_model(baseUrl="http://example.com"))
         assert refused.status == 422, refused.body
@@ -157,7 +157,7 @@ def test_edits_go_on_over_a_rolling_restart_of_two_replicas(world: World, plane:
         first.start(webhook_drain_seconds="3")
         second.start(webhook_drain_seconds="3")
         for replica in (first, second):
-            eventually(partial(_assert_ready, replica), within_seconds=10)
+            eventually(partial(_assert_ready, replica), within_seconds=30)
         service.start()
         with configured(plane, service, world.namespace):
             world.create(gateway_config(), virtual_model())
@@ -180,7 +180,7 @@ def test_edits_go_on_over_a_rolling_restart_of_two_replicas(world: World, plane:
             eventually(lambda: _assert_more(edits, 50), within_seconds=20)
             assert first.process is not None
             first.process.send_signal(signal.SIGTERM)
-            eventually(lambda: _assert_not_ready(first), within_seconds=5)
+            eventually(lambda: _assert_not_ready(first), within_seconds=20)
             service.backend = second  # what the endpoints of a Service do when readiness turns red
             assert first.process.wait(20) == 0
             before = edits[0]
@@ -297,13 +297,13 @@ def test_webhook_beside_the_controller_answers_from_a_thread_of_its_own(
     def waits_for_its_certificate() -> None:
         assert why_not_ready() == "no serving certificate yet"
 
-    eventually(waits_for_its_certificate, within_seconds=10)
+    eventually(waits_for_its_certificate, within_seconds=30)
     write_pair(tmp_path / "tls", authority)
 
     def ready() -> None:
         assert why_not_ready() is None
 
-    eventually(ready, within_seconds=10)
+    eventually(ready, within_seconds=30)
     with configured(plane, Beside(running, authority), world.namespace):
         world.create(secret(), gateway_config(), virtual_model())
         world.wait_ready("chat")

@@ -43,7 +43,7 @@ class Seen:
         assert self.readings, "nothing was offered"
         return self.readings[-1]
 
-    async def wait(self, expected: Mapping[str, bytes], within_seconds: float = 5) -> None:
+    async def wait(self, expected: Mapping[str, bytes], within_seconds: float = 20) -> None:
         """Wait until exactly these files are offered."""
 
         async def check() -> None:
@@ -195,7 +195,7 @@ async def test_a_watch_that_is_cut_goes_on_where_it_was(world: World, proxy: Api
     async with following(ApiWatch("main", access=admin(world, proxy))) as seen:
         await seen.wait({"config.yml": b"1"})
         for value in range(2, 5):
-            await eventually_async(is_open, within_seconds=5)
+            await eventually_async(is_open, within_seconds=20)
             fault = proxy.fail("GET", "configmaps", status=503, times=2)
             proxy.cut_watches("configmaps")
             world.patch("ConfigMap", "main-config", {"data": {"config.yml": str(value)}})
@@ -217,7 +217,7 @@ async def test_a_token_that_is_rotated_is_read_again(world: World, tmp_path: Pat
         async def refused() -> None:
             assert "answered 401" in caplog.text
 
-        await eventually_async(refused, within_seconds=5)
+        await eventually_async(refused, within_seconds=20)
         (tmp_path / "token").write_text(valid)
         await seen.wait({"config.yml": b"1"})
     assert "expired-token" not in caplog.text
@@ -235,7 +235,7 @@ async def test_a_missing_right_is_named_and_followed_once_it_is_given(
         async def named() -> None:
             assert 'cannot list resource "configmaps"' in caplog.text
 
-        await eventually_async(named, within_seconds=5)
+        await eventually_async(named, within_seconds=20)
         await asyncio.to_thread(allow, world)
         await seen.wait({"config.yml": b"1"})
     assert caplog.text.count("the volume goes on") == 1
@@ -286,10 +286,10 @@ async def test_the_api_brings_documents_sooner_and_the_volume_credentials_and_li
             assert reader.current.revision == revision, reader.error
 
         mount.show(writer)
-        await eventually_async(lambda: at(1), within_seconds=5)
+        await eventually_async(lambda: at(1), within_seconds=20)
         writer.put("second")
         apply(world, writer.write())
-        await eventually_async(lambda: at(2), within_seconds=2, every_seconds=0.01)
+        await eventually_async(lambda: at(2), within_seconds=20, every_seconds=0.01)
 
         writer.values["late.api-key"] = "k"
         writer.put("third", backends=[keyed_backend("late")], current="small")
@@ -298,10 +298,10 @@ async def test_the_api_brings_documents_sooner_and_the_volume_credentials_and_li
         async def waits() -> None:
             assert "CredentialsPending" in (reader.error or "")
 
-        await eventually_async(waits, within_seconds=5)
+        await eventually_async(waits, within_seconds=20)
         await at(2)
         swap(mount.credentials, writer.credentials)
-        await eventually_async(lambda: at(3), within_seconds=5)
+        await eventually_async(lambda: at(3), within_seconds=20)
 
         async def told() -> None:
             assert reader.current is not None
@@ -314,7 +314,7 @@ async def test_the_api_brings_documents_sooner_and_the_volume_credentials_and_li
         proxy.cut_watches("configmaps")
         writer.put("fourth")
         mount.show(writer.write())
-        await eventually_async(lambda: at(4), within_seconds=5)
+        await eventually_async(lambda: at(4), within_seconds=20)
 
 
 async def test_a_volume_of_an_older_life_keeps_the_api_from_bringing_a_newer_one(
@@ -332,11 +332,11 @@ async def test_a_volume_of_an_older_life_keeps_the_api_from_bringing_a_newer_one
             assert reader.current is not None
             assert reader.current.lineage == writer.lineage
 
-        await eventually_async(counted, within_seconds=5)
+        await eventually_async(counted, within_seconds=20)
         mount.show(other)
 
         async def moved() -> None:
             assert reader.current is not None
             assert (reader.current.lineage, reader.current.revision) == ("lineage-b", 51)
 
-        await eventually_async(moved, within_seconds=5)
+        await eventually_async(moved, within_seconds=20)

@@ -102,7 +102,7 @@ def test_idle_and_restart_cost_no_write(
     world.create(secret("redis", password="first"), manifest)
     eventually(lambda: store(world, "mongodb", "Down", "Refused"), within_seconds=BOUND_SECONDS)
     eventually(lambda: store(world, "redis", "Up"), within_seconds=BOUND_SECONDS)
-    eventually(probing.assert_idle, within_seconds=5)
+    eventually(probing.assert_idle, within_seconds=20)
     mark = world.plane.audit_mark()
     checks = _checks(probing)
     eventually(lambda: _has_checked(probing, checks + 20), within_seconds=30)
@@ -110,7 +110,7 @@ def test_idle_and_restart_cost_no_write(
     probing.stop()
     again = start_operator(allow_addresses=(ip_network("127.0.0.0/8"),))
     eventually(lambda: _has_checked(again, 10), within_seconds=30)
-    eventually(again.assert_idle, within_seconds=5)
+    eventually(again.assert_idle, within_seconds=20)
     assert [record.resource for record in world.writes_since(mark)] == []
     store(world, "mongodb", "Down", "Refused")
 
@@ -134,7 +134,7 @@ def test_backends_of_a_model_that_asks_are_told_of_and_never_in_the_way(world: W
     world.wait_condition("VirtualModel", "chat", "BackendsReachable", "False", "Refused", within_seconds=BOUND_SECONDS)
     world.wait_models({"chat"})
     redis.restart()
-    world.wait_condition("VirtualModel", "chat", "BackendsReachable", "True", "Reachable", within_seconds=4)
+    world.wait_condition("VirtualModel", "chat", "BackendsReachable", "True", "Reachable", within_seconds=20)
 
 
 def test_nothing_is_probed_any_more_once_the_gateway_is_gone(world: World, redis: RedisServer, probing: InProcess) -> None:
@@ -143,13 +143,13 @@ def test_nothing_is_probed_any_more_once_the_gateway_is_gone(world: World, redis
     eventually(lambda: store(world, "redis", "Up"), within_seconds=BOUND_SECONDS)
     assert probing.call(lambda it: it.prober.targets) == 1
     world.patch_spec("GatewayConfig", "main", storage={"redis": {"enabled": False}})
-    eventually(lambda: _targets(probing, 0), within_seconds=3)
+    eventually(lambda: _targets(probing, 0), within_seconds=20)
     world.wait_condition("GatewayConfig", "main", "DatastoresReady", "True", "Up")
     assert "datastores" not in world.get("GatewayConfig", "main")["status"]
     world.patch_spec("GatewayConfig", "main", storage={"redis": {"enabled": True}})
-    eventually(lambda: _targets(probing, 1), within_seconds=3)
+    eventually(lambda: _targets(probing, 1), within_seconds=20)
     world.delete("GatewayConfig", "main")
-    eventually(lambda: _targets(probing, 0), within_seconds=3)
+    eventually(lambda: _targets(probing, 0), within_seconds=20)
 
 
 def _targets(operator: InProcess, count: int) -> None:

@@ -128,12 +128,12 @@ def house(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iter
             delivery = {"podSelector": {"matchLabels": LABELS}, "shards": SHARDS}
             probes = {"periodSeconds": 1, "timeoutSeconds": 1, "failureThreshold": 1}
             storage = {"redis": {"host": "127.0.0.1", "port": 6379, "enabled": False}}
-            eventually(lambda: world.create(secret()), within_seconds=15)
+            eventually(lambda: world.create(secret()), within_seconds=30)
             eventually(
                 lambda: world.create(gateway_config(delivery=delivery, probes=probes, storage=storage)), within_seconds=15
             )
             world.create(virtual_model())
-            world.wait_ready("chat", within_seconds=15)
+            world.wait_ready("chat", within_seconds=30)
             own.request("POST", "/api/v1/namespaces/ai/pods", pod("gateway-1"))
             yield House(world)
         finally:
@@ -166,7 +166,7 @@ def test_a_healthy_installation_has_nothing_wrong(house: House) -> None:
         assert (result.code, wrong_in(result)) == (Exit.FINE, []), result.out + result.err
         return result
 
-    result = eventually(check, within_seconds=15)
+    result = eventually(check, within_seconds=30)
     areas = {check["area"] for check in result.data["checks"]}
     assert areas == {"settings", "api", "crds", "rights", "leader", "webhook", "ai/main"}
     people = house.doctor()

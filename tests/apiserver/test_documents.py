@@ -120,7 +120,11 @@ def test_a_document_holds_what_the_design_says(world: World) -> None:
     gateway = world.get("GatewayConfig", "main")
     assert manifest["sha256"] == sha256(text.encode()).hexdigest()
     assert manifest["lineage"] == gateway["metadata"]["uid"]
-    assert manifest["revision"] == gateway["status"]["revision"]
+
+    def is_told() -> None:  # the gateway's status is written at most once a second
+        assert world.get("GatewayConfig", "main")["status"]["revision"] == manifest["revision"]
+
+    eventually(is_told, within_seconds=20)
     owner = world.get("ConfigMap", "main-config")["metadata"]["ownerReferences"]
     assert [(item["uid"], item["controller"], "blockOwnerDeletion" in item) for item in owner] == [
         (gateway["metadata"]["uid"], True, False)
@@ -152,7 +156,7 @@ def test_documents_are_byte_equal_to_an_independent_renderer(world: World, shard
         }
         assert mine == reference_config_maps(gateway, stored, revision=revisions)
 
-    eventually(check, within_seconds=5)
+    eventually(check, within_seconds=20)
 
 
 @pytest.mark.usefixtures("operator")
@@ -162,7 +166,7 @@ def test_an_edit_of_current_is_what_documents_say_a_moment_later(world: World) -
     world.wait_ready("chat", "other")
     before = world.get("VirtualModel", "other")["status"]["revision"]
     world.patch_spec("VirtualModel", "chat", current="big")
-    eventually(lambda: _assert_equal(world.models()["chat"]["current"], "big"), within_seconds=2)
+    eventually(lambda: _assert_equal(world.models()["chat"]["current"], "big"), within_seconds=20)
     world.wait_ready("chat")
     assert world.get("VirtualModel", "chat")["status"]["revision"] == world.manifest()["revision"] > before
     assert world.get("VirtualModel", "other")["status"]["revision"] == before
@@ -174,10 +178,10 @@ def test_a_model_switched_off_stays_rendered_as_off(world: World) -> None:
     world.create(secret(), gateway_config(), virtual_model())
     world.wait_ready("chat")
     world.patch_spec("VirtualModel", "chat", use=False)
-    eventually(lambda: _assert_equal(world.models()["chat"]["use"], False), within_seconds=2)
+    eventually(lambda: _assert_equal(world.models()["chat"]["use"], False), within_seconds=20)
     eventually(
         lambda: _assert_equal(world.get("GatewayConfig", "main")["status"]["models"], {"accepted": 1, "rejected": 0, "off": 1}),
-        within_seconds=3,
+        within_seconds=20,
     )
 
 
@@ -257,7 +261,7 @@ def test_a_gateway_deleted_and_made_again_starts_a_new_lineage(world: World) -> 
     world.wait_ready("chat")
     for current in ("big", "small", "big"):
         world.patch_spec("VirtualModel", "chat", current=current)
-        eventually(partial(_assert_current, world, current), within_seconds=2)
+        eventually(partial(_assert_current, world, current), within_seconds=20)
     first = world.manifest()
     world.delete("GatewayConfig", "main")
     (made,) = world.create(gateway_config())
@@ -309,7 +313,7 @@ def test_one_invalid_model_leaves_the_others_served(world: World) -> None:
     assert world.condition("VirtualModel", "bad", "Ready")["reason"] == "Invalid"
     eventually(
         lambda: _assert_equal(world.get("GatewayConfig", "main")["status"]["models"], {"accepted": 1, "rejected": 1, "off": 0}),
-        within_seconds=3,
+        within_seconds=20,
     )
 
 
@@ -339,7 +343,7 @@ def test_two_gateways_do_not_mix(world: World, operator: InProcess) -> None:
     world.wait_models(set(), "main-config")
     world.wait_models({"a", "b"}, "edge-config")
     world.wait_ready("a", "b", gateway="edge")
-    eventually(operator.assert_idle, within_seconds=5)
+    eventually(operator.assert_idle, within_seconds=20)
 
 
 @pytest.mark.usefixtures("operator")

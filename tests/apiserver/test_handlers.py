@@ -137,14 +137,14 @@ async def test_twenty_ends_of_kopf_cancel_nothing_of_ours(
             assert received.source.starts >= number
             assert received.source.alive
 
-        await eventually_async(started, within_seconds=10)
+        await eventually_async(started, within_seconds=30)
         received.source.restart()
 
     async def restarted() -> None:
         assert received.source.restarts == 20
         assert received.source.alive
 
-    await eventually_async(restarted, within_seconds=10)
+    await eventually_async(restarted, within_seconds=30)
     world.create(virtual_model("after"))
     await received.expect("after", None, "ADDED")
     assert not task.done()
@@ -162,14 +162,14 @@ async def test_an_error_event_that_ends_kopf_is_survived(start_source: StartSour
     async def sent() -> None:
         assert proxy.send_watch_error("virtualmodels", code=500) == 1
 
-    await eventually_async(sent, within_seconds=5)
+    await eventually_async(sent, within_seconds=20)
 
     async def restarted() -> None:
         assert received.source.restarts == 1
 
-    await eventually_async(restarted, within_seconds=15)
+    await eventually_async(restarted, within_seconds=30)
     world.create(virtual_model("second"))
-    await received.expect("second", None, "ADDED", within_seconds=15)
+    await received.expect("second", None, "ADDED", within_seconds=30)
 
 
 async def test_a_410_lists_again_without_a_restart(start_source: StartSource, proxy: ApiProxy, world: World) -> None:
@@ -182,7 +182,7 @@ async def test_a_410_lists_again_without_a_restart(start_source: StartSource, pr
     async def sent() -> None:
         assert proxy.send_watch_error("virtualmodels", code=410) == 1
 
-    await eventually_async(sent, within_seconds=5)
+    await eventually_async(sent, within_seconds=20)
     await received.expect("stays", None)
     assert received.source.restarts == 0
 
@@ -241,7 +241,7 @@ async def test_an_object_that_the_receiver_cannot_take_does_not_stop_the_others(
             assert seen == ["plain"]
             assert source.seen == 2
 
-        await eventually_async(check, within_seconds=10)
+        await eventually_async(check, within_seconds=30)
         assert source.restarts == 0
     finally:
         await source.stop()
@@ -255,7 +255,7 @@ async def test_stop_ends_the_thread_soon_also_when_the_server_is_away(start_sour
     async def waits() -> None:
         assert proxy.count("GET") >= 1
 
-    await eventually_async(waits, within_seconds=10)
+    await eventually_async(waits, within_seconds=30)
     began = time.monotonic()
     await received.source.stop()
     assert time.monotonic() - began < 4

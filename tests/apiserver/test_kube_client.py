@@ -91,11 +91,11 @@ async def test_refusals_become_the_errors_they_are(
             with pytest.raises(Unavailable) as busy:
                 await proxied.list_all(CONFIG_MAPS, namespace)
             assert (busy.value.status, busy.value.retry_after_seconds) == (429, 7.0)
-            proxy.delay("GET", "configmaps", seconds=5, times=1)
+            proxy.delay("GET", "configmaps", seconds=15, times=1)
             began = time.monotonic()
             with pytest.raises(Unavailable, match="not answered in time"):
                 await proxied.get(CONFIG_MAPS, namespace, "a")
-            assert time.monotonic() - began < 1.5
+            assert time.monotonic() - began < 10
     async with KubeClient.connect(plane.kubeconfig, server_override="https://127.0.0.1:1") as nowhere:
         with pytest.raises(Unavailable, match="failed"):
             await nowhere.get(CONFIG_MAPS, namespace, "a")
@@ -216,12 +216,12 @@ async def test_nothing_is_written_behind_the_fence(plane: ControlPlane, client: 
     await client.unfenced().create(CONFIG_MAPS, namespace, config_map("lease-like"))
     with ApiProxy.start(plane) as proxy:
         async with KubeClient.connect(plane.kubeconfig, server_override=proxy.url) as slow:
-            proxy.delay("POST", "configmaps", seconds=1.0)
+            proxy.delay("POST", "configmaps", seconds=15)
             slow.fence = lambda: 0.3
             began = time.monotonic()
             with pytest.raises(Unavailable):
                 await slow.create(CONFIG_MAPS, namespace, config_map("late"))
-            assert time.monotonic() - began < 0.9
+            assert time.monotonic() - began < 10
 
 
 async def test_a_rotated_token_is_taken_up_at_the_first_401(plane: ControlPlane, namespace: str, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def _prepare(replicas: Replicas) -> tuple[str, str]:
     world.create(secret(), gateway_config(), virtual_model())
     replicas.start("one")
     replicas.start("two")
-    world.wait_ready("chat", within_seconds=20)
+    world.wait_ready("chat", within_seconds=60)  # two processes start side by side
     leader = replicas.leader()
     return leader, "two" if leader == "one" else "one"
 
@@ -103,10 +103,10 @@ def test_a_leader_paused_beyond_its_lease_lands_no_write(replicas: Replicas) -> 
     replicas.running[leader].pause()
     try:
         world.patch_spec("VirtualModel", "chat", current="big")
-        eventually(lambda: _current(world, "big"), within_seconds=8)
+        eventually(lambda: _current(world, "big"), within_seconds=20)
         world.wait_ready("chat")
         world.patch_spec("VirtualModel", "chat", current="small")
-        eventually(lambda: _current(world, "small"), within_seconds=3)
+        eventually(lambda: _current(world, "small"), within_seconds=20)
         world.wait_ready("chat")
         assert replicas.leader() == standby
         versions = {name: world.get("ConfigMap", name)["metadata"]["resourceVersion"] for name in ("main-config",)}
@@ -117,7 +117,7 @@ def test_a_leader_paused_beyond_its_lease_lands_no_write(replicas: Replicas) -> 
     def heard() -> None:
         assert "leads no more" in replicas.running[leader].output()
 
-    eventually(heard, within_seconds=10)
+    eventually(heard, within_seconds=30)
     world.patch("VirtualModel", "chat", {"metadata": {"labels": {"touched": "yes"}}})
     records = world.plane.audit_since(mark, user=USER, verbs=WRITES)
     landed = [

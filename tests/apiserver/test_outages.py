@@ -55,7 +55,7 @@ def test_the_api_server_away_for_two_minutes(own_world: tuple[World, Path]) -> N
     operator = _start(kubeconfig)
     try:
         world.create(secret(), gateway_config(), virtual_model())
-        world.wait_ready("chat", within_seconds=15)
+        world.wait_ready("chat", within_seconds=30)
         world.plane.kill_apiserver()
         time.sleep(120)  # the outage itself is what is tested
         assert operator.call(lambda op: op.controller.repairer.owed_seconds()) < 60
@@ -77,7 +77,7 @@ def test_deletions_while_the_operator_was_down_disappear(world: World, start_ope
     first.stop()
     world.delete("VirtualModel", "goes")
     start_operator()
-    world.wait_models({"stays"}, within_seconds=10)
+    world.wait_models({"stays"}, within_seconds=30)
 
 
 @pytest.mark.timeout(180)
@@ -86,7 +86,7 @@ def test_without_rights_on_secrets_a_cold_start_removes_nothing(own_world: tuple
     world, kubeconfig = own_world
     operator = _start(kubeconfig)
     world.create(secret(), gateway_config(), virtual_model())
-    world.wait_ready("chat", within_seconds=15)
+    world.wait_ready("chat", within_seconds=30)
     operator.stop()
     before = world.data("main-config"), world.values("main-credentials")
     role = world.plane.request("GET", "/apis/rbac.authorization.k8s.io/v1/clusterroles/aigateway-operator").body
@@ -100,7 +100,7 @@ def test_without_rights_on_secrets_a_cold_start_removes_nothing(own_world: tuple
     world.create(virtual_model("second"))
     operator = _start(kubeconfig)
     try:
-        eventually(lambda: _listed(operator), within_seconds=10)
+        eventually(lambda: _listed(operator), within_seconds=30)
         mark = world.plane.audit_mark()
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
@@ -135,7 +135,7 @@ def test_twenty_restarts_of_the_event_source_cancel_nothing_of_ours(world: World
         if number % 5 == 0:
             wanted = "big" if number % 10 == 0 else "small"
             world.patch_spec("VirtualModel", "chat", current=wanted)
-            eventually(partial(_current, world, wanted), within_seconds=10)
+            eventually(partial(_current, world, wanted), within_seconds=30)
     assert operator.call(_unfinished) == tasks
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from ipaddress import ip_network
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 from tests.apiserver.conftest import StartOperator
 from tests.apiserver.stub_pods import StubPod, free_port
 from tests.apiserver.world import World
-from tests.delivery import Fleet, Record, fleet, furnish, propagated, record, wait_all_run
+from tests.delivery import Fleet, Record, furnish, propagated, wait_all_run
 from tests.eventually import eventually
 from tests.operators import InProcess
 
@@ -27,20 +26,6 @@ FLIPS = ("big", "small")
 def operator(start_operator: StartOperator) -> InProcess:
     """An operator that may connect to loopback, where the pods are."""
     return start_operator(allow_addresses=LOOPBACK)
-
-
-@pytest.fixture
-def pods(world: World, tmp_path: Path) -> Iterator[Fleet]:
-    """Pods on a quick kubelet."""
-    with fleet(world, tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-def told(world: World) -> Iterator[Record]:
-    """Every status that is written during the test."""
-    with record(world) as made:
-        yield made
 
 
 def pause(seconds: float) -> None:
@@ -88,7 +73,8 @@ def test_status_is_true_of_every_worker_while_pods_come_go_and_hang(
     edit_for(0.5)
     steady.set_ready(True)
     edit_for(1.0)
-    wait_all_run(world, 3, revision=1 + edits)
+    world.wait_ready("chat")  # its last edit is in the documents; two that came close together may be one revision
+    wait_all_run(world, 3, revision=world.manifest()["revision"])
     assert told.assert_honest(pods.pods) >= 2
     assert edits > 10
 
@@ -105,7 +91,7 @@ def test_frozen_worker_among_four_is_named_and_recovery_clears_it(
     frozen = next(pid for pid in pod.workers if pid != holder)
     pod.freeze(frozen)
     began = flip(world, 0)
-    found = propagated(world, "False", "Stragglers", within_seconds=6)
+    found = propagated(world, "False", "Stragglers", within_seconds=20)
     assert time.monotonic() - began < 5.5
     assert "four runs revision 1 of config.yml, not 2" in found["message"]
     assert world.get("GatewayConfig", "main")["status"]["rollout"]["stragglers"] == ["four"]
@@ -113,7 +99,7 @@ def test_frozen_worker_among_four_is_named_and_recovery_clears_it(
     wait_all_run(world, 2, revision=2)
     pod.freeze(holder)
     began = flip(world, 1)
-    found = propagated(world, "Unknown", "Unreachable", within_seconds=8)
+    found = propagated(world, "Unknown", "Unreachable", within_seconds=20)
     assert time.monotonic() - began < 5.5
     assert f"four gives no answer on port {pods.port}" in found["message"]
     pod.thaw(holder)
@@ -147,7 +133,7 @@ def test_faults_of_pods_are_named_within_five_seconds_and_cleared_by_recovery(
     stubs["redirecting"].code, stubs["redirecting"].headers = 302, {"Location": "http://169.254.169.254/latest/meta-data"}
     stubs["lying"].lie = True
     began = flip(world, 0)
-    found = propagated(world, "False", "Stragglers", within_seconds=8)
+    found = propagated(world, "False", "Stragglers", within_seconds=20)
     seconds = time.monotonic() - began
     assert seconds < 5.5, f"named after {seconds:.1f} s"
     for text in (
@@ -185,7 +171,7 @@ def test_pod_that_turns_ready_later_is_checked(world: World, operator: InProcess
         return condition
 
     eventually(ended, within_seconds=3, every_seconds=0.02)
-    found = propagated(world, "False", "Stragglers", within_seconds=8)
+    found = propagated(world, "False", "Stragglers", within_seconds=20)
     assert time.monotonic() - began < 5.5
     assert "good runs revision 1 of config.yml, not 2" in found["message"]
     late.frozen = False

@@ -21,7 +21,7 @@ from hack.stores import RedisServer
 from tests.apiserver.conftest import StartOperator
 from tests.apiserver.world import World, gateway_config, secret, virtual_model
 from tests.conftest import require_binaries
-from tests.delivery import SELECTOR, Fleet, Pod, backends, fleet, furnish, propagated, record, wait_all_run
+from tests.delivery import SELECTOR, Fleet, Pod, backends, furnish, propagated, record, wait_all_run
 from tests.eventually import eventually
 from tests.operators import Process
 from tests.pods import ask
@@ -30,20 +30,13 @@ pytestmark = pytest.mark.apiserver
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 
 
-@pytest.fixture
-def pods(world: World, tmp_path: Path) -> Iterator[Fleet]:
-    """Pods on a quick kubelet."""
-    with fleet(world, tmp_path / "pods") as made:
-        yield made
-
-
 def uses(pod: Pod, *expected: Any) -> None:
     """Wait until every worker uses this live backend and key."""
 
     def check() -> None:
         assert [pod.now(pid).get("uses") for pid in pod.workers] == [{"chat": list(expected)}] * len(pod.workers)
 
-    eventually(check, within_seconds=5)
+    eventually(check, within_seconds=20)
 
 
 def test_rotated_secret_reaches_every_worker_without_a_restart_and_is_proved(
@@ -64,7 +57,7 @@ def test_rotated_secret_reaches_every_worker_without_a_restart_and_is_proved(
             uses(pod, "small", f"small-model-key-{number}")
         pods.kubelet.hold("three")
         world.patch("Secret", "keys", {"data": secret(small="small-model-key-4")["data"]})
-        found = propagated(world, "False", "Stragglers", within_seconds=7)
+        found = propagated(world, "False", "Stragglers", within_seconds=20)
         assert "three runs credentials revision 3 of _manifest.json, not 4" in found["message"]
         pods.kubelet.release("three")
         wait_all_run(world, 1, revision=1, credentialsRevision=4)
@@ -165,12 +158,12 @@ def test_nothing_of_a_secret_is_anywhere_but_in_secrets_and_mounted_files(
     world.patch("Secret", "redis", {"data": secret(password=canaries.make("wrong"))["data"]})
     pods.kubelet.hold("pod")
     world.patch_spec("VirtualModel", "chat", baseUrl="https://api.example.com/v1", current="small")
-    propagated(world, "False", "Stragglers", within_seconds=8)
+    propagated(world, "False", "Stragglers", within_seconds=20)
 
     def announced() -> None:
         assert "Stragglers" in everything(world, "events", "/apis/events.k8s.io/v1")
 
-    eventually(announced, within_seconds=5)
+    eventually(announced, within_seconds=20)
     mirror_key = world.values("main-credentials")["_mirror.key"]
     canaries.values["mirror"] = mirror_key
     for plural in ("configmaps", "pods"):
@@ -205,7 +198,7 @@ def test_forged_message_and_document_in_redis_are_ignored_and_counted(
     gateway = f"{world.namespace}/main"
     key = document_key(gateway, "config.yml")
     client = Redis(host=redis_server.host, port=redis_server.port, socket_timeout=5)
-    eventually(lambda: _is_mirrored(client, key), within_seconds=5)
+    eventually(lambda: _is_mirrored(client, key), within_seconds=20)
     data = world.data("main-config")
     document = data["config.yml"].replace('"current":"small"', '"current":"big"')
     manifest = json.loads(data["config.manifest.json"])
@@ -220,14 +213,14 @@ def test_forged_message_and_document_in_redis_are_ignored_and_counted(
             ignored = pod.now()["ignored"]
             assert sum(ignored.values()) >= (1 if expected else 2), ignored
 
-        eventually(counted, within_seconds=5)
+        eventually(counted, within_seconds=20)
     client.publish(CHANNEL, b"\xff{not json")
     began = time.monotonic()
 
     def all_counted() -> None:
         assert sum(pod.now()["ignored"].values()) >= 3, pod.now()["ignored"]
 
-    eventually(all_counted, within_seconds=5)
+    eventually(all_counted, within_seconds=20)
     assert pod.ran(pod.workers[0], began)["documents"] == {"config.yml": 1}
     assert pod.now()["uses"]["chat"][0] == "small"
     client.close()

@@ -50,7 +50,7 @@ class Release:
         def in_force() -> None:  # the authorizer learns of a binding by a watch of its own
             assert plane.request("GET", world.path("VirtualModel"), token=token).status == 200
 
-        eventually(in_force, within_seconds=10)
+        eventually(in_force, within_seconds=30)
         return cls(world, f"system:serviceaccount:{namespace}:{account}", plane.kubeconfig_for(account, token, file))
 
     def widen(self) -> None:
@@ -72,7 +72,7 @@ class Release:
                 said = plane.kubectl("auth", "can-i", "list", what, "-A", kubeconfig=self.kubeconfig)
                 assert said.returncode == 0, said.stdout + said.stderr
 
-        eventually(in_force, within_seconds=10)
+        eventually(in_force, within_seconds=30)
 
     def wrote_in(self, world: World, since: object) -> list[AuditRecord]:
         """Return what it wrote in a namespace, but for its Lease."""
@@ -119,13 +119,13 @@ def test_two_operators_share_a_cluster_without_touching_each_others_objects(
         for release in releases
     ]
     for release in releases:
-        release.world.wait_ready("chat", within_seconds=15)
+        release.world.wait_ready("chat", within_seconds=30)
         assert set(release.world.models()) == {f"chat-{release.world.namespace}"}
 
     operators[1].stop()
     second.world.patch_spec("VirtualModel", "chat", current="big")
     first.world.patch_spec("VirtualModel", "chat", current="big")
-    eventually(lambda: _serves(first.world, "big"), within_seconds=8)
+    eventually(lambda: _serves(first.world, "big"), within_seconds=20)
     assert second.world.get("VirtualModel", "chat")["status"]["observedGeneration"] == 1
     _serves(second.world, "small")
 
@@ -152,20 +152,20 @@ def test_namespaces_are_split_by_label_and_followed_as_labels_change(
         lease_namespace=first.namespace, webhook_certificates="off",
     )  # fmt: skip
     try:
-        eventually(lambda: _leads(operator), within_seconds=20)
+        eventually(lambda: _leads(operator), within_seconds=40)
         _label(first, label, "yes")
-        first.wait_ready("chat", within_seconds=20)
+        first.wait_ready("chat", within_seconds=30)
         assert not second.exists("ConfigMap", "main-config"), operator.output()
         mark = plane.audit_mark()
         _label(second, label, "yes")
-        second.wait_ready("chat", within_seconds=20)
+        second.wait_ready("chat", within_seconds=30)
         assert release.wrote_in(first, mark) == []
 
         _label(first, label, None)
         eventually(lambda: _works_only_in(operator, second.namespace), within_seconds=20)
         for world in (first, second):
             world.patch_spec("VirtualModel", "chat", current="big")
-        eventually(lambda: _serves(second, "big"), within_seconds=15)
+        eventually(lambda: _serves(second, "big"), within_seconds=30)
         _serves(first, "small")
         assert release.wrote_in(first, mark) == []
         assert operator.stop() == 0, operator.output()

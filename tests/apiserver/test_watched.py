@@ -78,8 +78,8 @@ def test_liveness_stays_green_while_stores_and_the_api_server_are_away(plane: Co
         operator = InProcess(settings).start()
         try:
             world.create(secret(), gateway_config(storage=stores_at(port), probes=FAST), virtual_model())
-            world.wait_ready("chat", within_seconds=15)
-            world.wait_condition("GatewayConfig", "main", "DatastoresReady", "False", "Down", within_seconds=10)
+            world.wait_ready("chat", within_seconds=30)
+            world.wait_condition("GatewayConfig", "main", "DatastoresReady", "False", "Down", within_seconds=30)
             store = {"namespace": "ai", "gateway": "main", "store": "redis"}
             assert value(operator, "aigateway_datastore_up", **store) == 0
             own.kill_apiserver()
@@ -108,7 +108,7 @@ def test_liveness_does_not_answer_while_the_loop_is_stuck(operator: InProcess) -
     operator._loop.call_soon_threadsafe(time.sleep, 2.5)
     with pytest.raises(OSError, match="timed out"):
         ask(operator, "/healthz", timeout_seconds=1.0)
-    eventually(lambda: _green(operator), within_seconds=10)
+    eventually(lambda: _green(operator), within_seconds=30)
 
 
 def _green(operator: InProcess) -> None:
@@ -127,17 +127,17 @@ def test_liveness_turns_red_when_the_watch_owes_changes(
         through.write_text(kubeconfig.read_text().replace(world.plane.url, proxy.url))
         operator = start_operator(kubeconfig=through)
         world.create(secret(), gateway_config(), virtual_model())
-        world.wait_ready("chat", within_seconds=15)
+        world.wait_ready("chat", within_seconds=30)
         fault = proxy.delay("GET", "virtualmodels", watch=True, seconds=120)
         proxy.cut_watches("virtualmodels")
-        eventually(lambda: _held_back(proxy), within_seconds=15)
+        eventually(lambda: _held_back(proxy), within_seconds=30)
         world.create(virtual_model("unseen"))
         eventually(lambda: _red(operator), within_seconds=20)
         assert (value(operator, "aigateway_watch_owed_seconds") or 0) > 3
         fault.lift()
         operator.call(lambda it: it.source.restart())
         eventually(lambda: _green(operator), within_seconds=20)
-        world.wait_ready("unseen", within_seconds=15)
+        world.wait_ready("unseen", within_seconds=30)
         operator.stop()
 
 
@@ -159,7 +159,7 @@ def test_nothing_piles_up_while_every_store_is_blackholed(world: World, start_op
     with blackhole() as port:
         world.create(secret(), *(gateway_config(f"main-{n}", storage=stores_at(port), probes=FAST) for n in range(4)))
         for number in range(4):
-            world.wait_condition("GatewayConfig", f"main-{number}", "DatastoresReady", "False", "Down", within_seconds=15)
+            world.wait_condition("GatewayConfig", f"main-{number}", "DatastoresReady", "False", "Down", within_seconds=30)
         levels = []
         for _ in range(24):
             time.sleep(0.5)  # samples over the whole time are the measurement

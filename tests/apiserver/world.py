@@ -145,7 +145,7 @@ class World:
         return dict(found[0])
 
     def wait_condition(
-        self, kind: str, name: str, condition: str, status: str, reason: str | None = None, within_seconds: float = 5.0
+        self, kind: str, name: str, condition: str, status: str, reason: str | None = None, within_seconds: float = 20.0
     ) -> dict[str, Any]:
         """Wait until a condition of the current generation has this status (and reason); return it."""
 
@@ -159,14 +159,14 @@ class World:
 
         return eventually(check, within_seconds=within_seconds)
 
-    def wait_ready(self, *models: str, gateway: str | None = "main", within_seconds: float = 8.0) -> None:
+    def wait_ready(self, *models: str, gateway: str | None = "main", within_seconds: float = 20.0) -> None:
         """Wait until the named VirtualModels, and the gateway unless None, are Ready."""
         if gateway is not None:
             self.wait_condition("GatewayConfig", gateway, "Ready", "True", within_seconds=within_seconds)
         for name in models:
             self.wait_condition("VirtualModel", name, "Ready", "True", within_seconds=within_seconds)
 
-    def wait_models(self, expected: set[str], name: str = "main-config", within_seconds: float = 5.0) -> dict[str, Any]:
+    def wait_models(self, expected: set[str], name: str = "main-config", within_seconds: float = 20.0) -> dict[str, Any]:
         """Wait until exactly these public names are in `config.yml`; return the models."""
 
         def check() -> dict[str, Any]:

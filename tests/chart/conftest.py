@@ -28,7 +28,7 @@ def no_crds(cluster: Cluster) -> None:
     def gone() -> None:
         assert cluster.plane.request("GET", "/apis/ai-gateway.io").status == 404
 
-    eventually(gone, within_seconds=10)
+    eventually(gone, within_seconds=30)
 
 
 @pytest.fixture

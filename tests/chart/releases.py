@@ -82,7 +82,7 @@ class Release:
         self.cluster.helm(verb, self.name, chart, "-n", self.namespace, "-f", file, *waiting, *arguments)
 
 
-def create_soon(world: World, *manifests: Manifest, within_seconds: float = 10.0) -> None:
+def create_soon(world: World, *manifests: Manifest, within_seconds: float = 20.0) -> None:
     """Create objects as a user does who tries again: nodes learn of a webhook's ready pods a moment later than Helm does."""
 
     def create(manifest: Manifest) -> None:

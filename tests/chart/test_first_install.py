@@ -28,7 +28,7 @@ def test_operator_and_webhook_wait_for_kinds_that_come_late_and_need_no_datastor
             [one.namespace]
         )
 
-    eventually(webhook_is_up, within_seconds=20)
+    eventually(webhook_is_up, within_seconds=40)  # three processes start side by side
     cluster.plane.kubectl("apply", "--server-side", "-f", CRDS, check=True)
     cluster.plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", CRDS, check=True)
     world = World(cluster.plane, one.namespace)
@@ -37,7 +37,7 @@ def test_operator_and_webhook_wait_for_kinds_that_come_late_and_need_no_datastor
     world.wait_ready("chat", within_seconds=40)
     world.wait_condition("GatewayConfig", "main", "DatastoresReady", "False", within_seconds=30)
     cluster.plane.kubectl(
-        "rollout", "status", "-n", one.namespace, f"deploy/{one.name}-aigateway-operator", "--timeout=20s", check=True
+        "rollout", "status", "-n", one.namespace, f"deploy/{one.name}-aigateway-operator", "--timeout=40s", check=True
     )
     restarts = [pod.containers[0].state.restarts for pod in cluster.node.of_namespace(one.namespace).values()]
     assert restarts == [0, 0, 0], cluster.pod_report([one.namespace])
@@ -57,7 +57,7 @@ def test_edits_are_refused_until_a_webhook_pod_is_there_and_accepted_from_then_o
         assert answer.status == 500, answer.body
         assert "validate.ai-gateway.io" in answer.body["message"]
 
-    eventually(is_refused, within_seconds=10)
+    eventually(is_refused, within_seconds=20)
     restricted_namespace(cluster, f"{one.name}-other")
     world.create(secret())
     one.upgrade(values={"crds": {"install": False}})

@@ -41,7 +41,7 @@ def test_a_release_comes_changes_and_goes_and_leaves_what_users_wrote(
     documents = {("configmaps", "ai", "main-config"), ("secrets", "ai", "main-credentials")}
     users = {(f"{kind}.ai-gateway.io", "ai", name) for kind, name in (("gatewayconfigs", "main"), ("virtualmodels", "chat"))}
     users |= {("secrets", "ai", "keys")}
-    bundle, served = ca_bundle(cluster, one), everything(cluster, "ai")
+    bundle, served = ca_bundle(cluster, one), settled(cluster)  # the gateway is told of a moment after it is Ready
 
     changes = {"controller": {"replicas": 2}, "logs": {"level": "DEBUG"}, "webhook": {"timeoutSeconds": 3}}
     one.upgrade(values=changes)
@@ -63,7 +63,7 @@ def test_a_release_comes_changes_and_goes_and_leaves_what_users_wrote(
     assert world.models()["chat"]["current"] == "small"
 
     one.uninstall()
-    eventually(lambda: assert_left(cluster, before, users | documents), within_seconds=15)
+    eventually(lambda: assert_left(cluster, before, users | documents), within_seconds=30)
     assert set(world.models()) == {"chat"}, "pods go on reading what they were told"
 
 
@@ -93,17 +93,23 @@ def assert_left(cluster: Cluster, before: set[Key], expected: set[Key]) -> None:
 
 
 def settled(cluster: Cluster) -> dict[Key, str]:
-    """Return all objects once nothing has changed for a moment, without Leases and Helm's own records."""
+    """Return all objects once nothing has changed for a moment, without Leases and Helm's own records.
+
+    A pod that is ending changes nothing for as long as it drains, and then goes.
+    """
     last: dict[Key, str] = {}
 
     def unchanged() -> dict[Key, str]:
         nonlocal last
+        pods = cluster.plane.request("GET", "/api/v1/pods").body["items"]
+        ending = [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" in pod["metadata"]]
+        assert ending == []
         found = everything(cluster).items()
         earlier, last = last, {key: seen for key, seen in found if HELM_RECORDS not in key[2] and key[0] != LEASES}
         assert last == earlier, changed(earlier, last)
         return last
 
-    return eventually(unchanged, within_seconds=20, every_seconds=1.0)
+    return eventually(unchanged, within_seconds=60, every_seconds=1.5)
 
 
 def changed(before: dict[Key, str], after: dict[Key, str]) -> dict[Key, str]:
@@ -125,4 +131,4 @@ def ca_bundle(cluster: Cluster, one: Release) -> bytes:
         assert found, "no caBundle yet"
         return found
 
-    return eventually(filled, within_seconds=10)
+    return eventually(filled, within_seconds=20)

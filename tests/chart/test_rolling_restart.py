@@ -134,7 +134,7 @@ def test_no_edit_fails_or_is_lost_while_controller_and_webhook_are_replaced(
     assert knocker.refused == [], f"{len(knocker.refused)} of {knocker.knocks} connections"
     assert knocker.knocks > 100
     assert editor.edits > 4 * MODELS * BURSTS_PER_SECOND, "the load was not steady"
-    eventually(lambda: assert_written(world, editor.written), within_seconds=10)
+    eventually(lambda: assert_written(world, editor.written), within_seconds=20)
 
 
 def assert_gone(cluster: Cluster, namespace: str, names: set[str]) -> None:

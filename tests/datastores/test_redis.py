@@ -58,7 +58,7 @@ async def test_a_stopped_process_and_a_killed_one(guarded: RedisServer) -> None:
     async def it_is_back() -> None:
         assert said(await check(store("redis", guarded.port, password=SECRET))) == ("Up", "Answering")
 
-    await eventually_async(it_is_back, within_seconds=5)  # it says LOADING meanwhile
+    await eventually_async(it_is_back, within_seconds=20)  # it says LOADING meanwhile
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_every_resource_ends_ready(plane: ControlPlane, example: Path) -> None:
             assert ready, f"{path} has no Ready condition"
             assert (ready[0]["status"], ready[0].get("observedGeneration")) == ("True", body["metadata"]["generation"]), ready
 
-        eventually(is_ready, within_seconds=15)
+        eventually(is_ready, within_seconds=30)
 
 
 def test_documents_hold_every_model_under_its_public_name(plane: ControlPlane, example: Path) -> None:
@@ -85,7 +85,7 @@ def test_documents_hold_every_model_under_its_public_name(plane: ControlPlane, e
             served = json.loads(answer.body["data"]["config.yml"])["ai-gateway"]["virtual_models"]
             assert {name: (entry["use"], entry["current"]) for name, entry in served.items()} == expected
 
-        eventually(is_rendered, within_seconds=15)
+        eventually(is_rendered, within_seconds=30)
 
 
 def test_no_document_holds_a_value_of_a_secret(plane: ControlPlane, example: Path) -> None:
@@ -103,5 +103,5 @@ def test_no_document_holds_a_value_of_a_secret(plane: ControlPlane, example: Pat
             assert answer.status == 200, answer.body
             return answer.body
 
-        text = json.dumps(eventually(is_there, within_seconds=15))
+        text = json.dumps(eventually(is_there, within_seconds=30))
         assert [value for value in values if value in text] == []

@@ -87,7 +87,7 @@ def test_callers_feel_a_flip_and_both_pods_prove_it(plane: ControlPlane, applied
                 pods.append(StandInPod.start(kubelet, name, template(), command, environment={**PLACES, **LOOPBACK}))
             for current, served in (("small", "gpt-4o-mini"), ("big", "gpt-4o")):
                 patch(plane, {"current": current})
-                eventually(lambda current=current: propagated(plane, current), within_seconds=15)  # type: ignore[misc]  # bound
+                eventually(lambda current=current: propagated(plane, current), within_seconds=30)  # type: ignore[misc]  # bound
                 for pod in pods:
                     assert call(pod, upstream) == served, pod.log
                     assert upstream.requests[-1].headers["Authorization"] == "Bearer example-openai-key"
@@ -110,7 +110,8 @@ def propagated(plane: ControlPlane, current: str) -> None:
     revision = json.loads(written["config.manifest.json"])["revision"]
     status = plane.request("GET", f"{OURS}/gatewayconfigs/main").body["status"]
     conditions = {one["type"]: one["status"] for one in status["conditions"]}
-    assert (status["revision"], status["pods"], conditions["Propagated"]) == (revision, "2/2", "True"), status
+    said = next((one["message"] for one in status["conditions"] if one["type"] == "Propagated"), "")
+    assert (status["revision"], status["pods"], conditions["Propagated"]) == (revision, "2/2", "True"), said
 
 
 def call(pod: StandInPod, upstream: StubUpstream) -> str:

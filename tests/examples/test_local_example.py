@@ -33,7 +33,7 @@ def test_laptop_serves_and_follows_an_edit(tmp_path: Path, start: Start) -> None
             def flipped() -> None:
                 assert ask(client, ollama) == "qwen2.5:14b"
 
-            eventually(flipped, within_seconds=5)
+            eventually(flipped, within_seconds=20)
         assert program.end() == 0
 
 

@@ -40,7 +40,7 @@ def program(request: pytest.FixtureRequest, volumes: Volumes, tmp_path: Path) ->
     process.start(command)
     running = RunningProgram(process, ip)
     try:
-        eventually(running.answer, within_seconds=15)
+        eventually(running.answer, within_seconds=30)
         yield running
         text = (tmp_path / "program.log").read_text()
         assert not any(value in text for value in KEYS.values()), "a program must not print what it has read as a secret"
@@ -55,7 +55,7 @@ def runs(program: RunningProgram, expected: Mapping[str, int]) -> None:
         answer = program.answer()
         assert {file: one.revision for file, one in answer.documents.items()} == expected, answer
 
-    eventually(check, within_seconds=5)
+    eventually(check, within_seconds=20)
 
 
 def loaded(program: RunningProgram, revision: int) -> None:
@@ -64,7 +64,7 @@ def loaded(program: RunningProgram, revision: int) -> None:
     def check() -> None:
         assert program.answer().credentials == {"_manifest.json": revision}
 
-    eventually(check, within_seconds=5)
+    eventually(check, within_seconds=20)
 
 
 def stays(program: RunningProgram, why: str, expected: Mapping[str, int]) -> None:
@@ -75,7 +75,7 @@ def stays(program: RunningProgram, why: str, expected: Mapping[str, int]) -> Non
         assert error is not None
         assert why in error, error
 
-    eventually(check, within_seconds=5)
+    eventually(check, within_seconds=20)
     runs(program, expected)
 
 
@@ -177,7 +177,7 @@ def test_document_waits_for_the_credentials_it_names(volumes: Volumes, program: 
     def waiting() -> None:
         assert "openai.key" in (program.answer().error or "")
 
-    eventually(waiting, within_seconds=5)
+    eventually(waiting, within_seconds=20)
     assert program.answer().documents == {}
     volumes.put_credentials(2, {"callers.chat": KEYS["callers.chat"]}, missing=["openai.key"])
     volumes.swap()
@@ -196,7 +196,7 @@ def test_shards_are_each_taken_by_themselves(volumes: Volumes, program: RunningP
     def waiting() -> None:
         assert "models-01" in (program.answer().error or "")
 
-    eventually(waiting, within_seconds=5)
+    eventually(waiting, within_seconds=20)
     assert program.answer().documents == {}, "half a set of the first lineage must not be served"
     volumes.put(5, shard=1)
     volumes.swap()

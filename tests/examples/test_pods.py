@@ -107,7 +107,7 @@ def test_bare_deployment_patched_with_mount_is_admitted_and_mounts_every_object(
             made |= {(kind, item["metadata"]["name"]) for item in listed}
         assert made == mounted
 
-    eventually(all_are_mounted, within_seconds=10)
+    eventually(all_are_mounted, within_seconds=30)
     policy = aigateway(plane, "mount", name, "-n", NAMESPACE, "--network-policy")
     assert plane.kubectl("apply", "-f", "-", input=policy).returncode == 0
 
@@ -165,7 +165,7 @@ def test_pod_follows_a_flip_and_a_rotated_secret_without_a_restart(
     try:
         assert pod.process is not None
         program, process = RunningProgram(pod.process, pod.ip), pod.process.pid
-        eventually(lambda: in_step(plane, program), within_seconds=10)
+        eventually(lambda: in_step(plane, program), within_seconds=30)
         for current, served in (("big", "gpt-4o"), ("small", "gpt-4o-mini")):
             patched = plane.request("PATCH", f"{OURS}/virtualmodels/chat", {"spec": {"current": current}}, content_type=MERGE)
             assert patched.status == 200, patched.body
@@ -174,8 +174,8 @@ def test_pod_follows_a_flip_and_a_rotated_secret_without_a_restart(
                 assert program.models() == {"chat": expected}
 
             wanted = {"current": current, "model": served, "keyed": True}
-            eventually(lambda wanted=wanted: flipped(wanted), within_seconds=10)  # type: ignore[misc]  # bound at once
-            eventually(lambda: in_step(plane, program), within_seconds=10)
+            eventually(lambda wanted=wanted: flipped(wanted), within_seconds=30)  # type: ignore[misc]  # bound at once
+            eventually(lambda: in_step(plane, program), within_seconds=30)
         before = program.answer()
         value = {"stringData": {"api-key": f"canary-of-{language}"}}
         assert plane.request("PATCH", f"{CORE}/secrets/openai", value, content_type=MERGE).status == 200
@@ -183,7 +183,7 @@ def test_pod_follows_a_flip_and_a_rotated_secret_without_a_restart(
         def rotated() -> None:
             assert (program.answer().credentials_revision or 0) > (before.credentials_revision or 0)
 
-        eventually(rotated, within_seconds=10)
+        eventually(rotated, within_seconds=30)
         in_step(plane, program)
         assert program.answer().documents == before.documents, "a rotated Secret is no new document"
         assert pod.process.pid == process

@@ -39,7 +39,7 @@ def test_operator_is_refused_nothing_that_it_asks_for(plane: ControlPlane, opera
     def says_so_in_events() -> None:
         assert plane.audit_since(mark, user=USER, resource="events", namespace=namespace)
 
-    eventually(says_so_in_events, within_seconds=10)
+    eventually(says_so_in_events, within_seconds=30)
     done = plane.audit_since(mark, user=USER)
     assert {"configmaps", "secrets", "virtualmodels/status", "gatewayconfigs/status"} <= {
         record.resource for record in done if record.verb in {"create", "patch"}

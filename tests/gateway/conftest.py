@@ -22,9 +22,7 @@ def shared_stub() -> Iterator[StubUpstream]:
 @pytest.fixture
 def stub(shared_stub: StubUpstream) -> StubUpstream:
     """A stub that behaves and has not been asked anything yet."""
-    shared_stub.requests.clear()
-    shared_stub.behaviours.clear()
-    shared_stub.left = shared_stub.events_made = 0
+    shared_stub.forget()
     return shared_stub
 
 

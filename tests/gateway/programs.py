@@ -101,7 +101,7 @@ class Program:
             assert matches, "".join(self.lines)[-4000:]
             return str(matches[0][1])
 
-        return eventually(found, within_seconds=20)
+        return eventually(found, within_seconds=40)
 
     @property
     def url(self) -> str:

@@ -23,7 +23,7 @@ from tests.stub_upstream import StubUpstream
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 4.0
-"""The goal is 2 s on a quiet machine; CI's is not."""
+"""Of processor time. The goal is 2 s on a quiet machine, without what measures coverage; CI's is not quiet."""
 ENVIRONMENT = {
     "PYTHONPATH": str(ROOT / "operator"),
     "PATH": "/usr/bin:/bin",
@@ -56,7 +56,12 @@ class Program:
         for line in self.process.stderr:
             self.err += line
 
-    def wait(self, event: str, *, after: int = 0, within_seconds: float = 10) -> dict[str, Any]:
+    def processor_seconds(self) -> float:
+        """Return the processor time that it has used."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def wait(self, event: str, *, after: int = 0, within_seconds: float = 40) -> dict[str, Any]:
         """Return the first event of a kind that came after the first `after` events."""
 
         def said() -> dict[str, Any]:
@@ -69,7 +74,7 @@ class Program:
     def end(self, number: int = signal.SIGTERM) -> int:
         """Ask it to end; returns its exit code."""
         self.process.send_signal(number)
-        code = self.process.wait(10)
+        code = self.process.wait(40)
         for thread in self._threads:
             thread.join(5)
         return code
@@ -78,7 +83,7 @@ class Program:
         """Kill it if it still runs."""
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(10)
+        self.process.wait(40)
         for thread in self._threads:
             thread.join(5)
         for stream in (self.process.stdout, self.process.stderr):
@@ -121,7 +126,7 @@ def start() -> Iterator[Start]:
 
 def caller(url: str, key: str = CALLER_KEY) -> OpenAI:
     """Return an official client that does not try again."""
-    return OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=5)
+    return OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=20)
 
 
 def ask(client: OpenAI, upstream: StubUpstream, model_name: str = "chat") -> str:
@@ -143,14 +148,15 @@ def test_edits_of_files_are_felt_by_the_next_caller(folder: Path, upstream: Stub
     """Up in time; a flip, a mistake, a rotated key and a deleted file each do to callers what they would in a cluster."""
     program = start(folder, "--serve", "--port", 0)
     url = program.wait("serving")["url"]
-    assert time.monotonic() - program.started_at < START_SECONDS
+    assert program.processor_seconds() < START_SECONDS
+    assert time.monotonic() - program.started_at < 5 * START_SECONDS, "it waited for something"
     with caller(url) as client, caller(url, "rotated") as rotated:
         assert ask(client, upstream) == "gpt-4o-mini"
 
         said = len(program.events)
         write_manifests(folder / "chat.yaml", model(baseUrl=upstream.base_url, current="big"))
         program.wait("rendered", after=said)
-        eventually(lambda: _is(ask(client, upstream), "gpt-4o"), within_seconds=2, every_seconds=0.01)
+        eventually(lambda: _is(ask(client, upstream), "gpt-4o"), within_seconds=20, every_seconds=0.01)
 
         said = len(program.events)
         write_manifests(folder / "chat.yaml", model(baseUrl=upstream.base_url, current="huge"))
@@ -163,13 +169,13 @@ def test_edits_of_files_are_felt_by_the_next_caller(folder: Path, upstream: Stub
         said = len(program.events)
         write_manifests(folder / "keys.yaml", keys(proxy="rotated"))
         program.wait("rendered", after=said)
-        eventually(lambda: _is(status_of(client), 401), within_seconds=2, every_seconds=0.01)
+        eventually(lambda: _is(status_of(client), 401), within_seconds=20, every_seconds=0.01)
         assert status_of(rotated) == 200
 
         said = len(program.events)
         (folder / "chat.yaml").unlink()
         program.wait("mended", after=said)
-        eventually(lambda: _is_one_of(status_of(rotated), 401, 404), within_seconds=2, every_seconds=0.01)
+        eventually(lambda: _is_one_of(status_of(rotated), 401, 404), within_seconds=20, every_seconds=0.01)
     assert program.end() == 0
     assert "Traceback" not in program.err
 
@@ -216,7 +222,7 @@ def test_gateway_that_is_not_there_yet_is_served_as_soon_as_it_is(folder: Path, 
 def test_port_that_is_taken_ends_with_a_sentence(folder: Path, upstream: StubUpstream, start: Start) -> None:
     """2, which port, and which flag; no traceback, and the folder is free again."""
     program = start(folder, "--serve", "--port", upstream.port)
-    assert program.process.wait(10) == 2
+    assert program.process.wait(40) == 2
     program.close()
     assert f"127.0.0.1:{upstream.port}" in program.err
     assert "--port" in program.err

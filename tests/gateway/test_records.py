@@ -47,7 +47,7 @@ def test_records_follow_spec_log_live_and_hold_no_prompt_and_no_key(
         with gateway_program(tmp_path, **places) as program:
             exchange(program.url, stub)
             ask(program, "first")
-            eventually(lambda: asked("first", 1), within_seconds=15)
+            eventually(lambda: asked("first", 1), within_seconds=30)
             volume.write("b", storage={"mongodb": mongodb}, secrets=secrets, stream={**BOTH, "level": "ERROR"})
 
             def reloaded() -> None:

@@ -94,9 +94,9 @@ def test_no_line_of_a_verbose_gateway_holds_prompt_completion_or_key(
         def redis_refused() -> None:
             assert httpx.get(f"{program.url}/api/v1/health").json()["services"]["redis"] == "unhealthy"
 
-        eventually(redis_refused, within_seconds=10)
+        eventually(redis_refused, within_seconds=30)
         volume.write("b", debug=True, storage={"redis": redis}, secrets={**secrets, "chat.proxy": f"{PROXY}-2"})
-        eventually(lambda: _is_revision(program, volume.revision), within_seconds=10)
+        eventually(lambda: _is_revision(program, volume.revision), within_seconds=30)
         program.process.terminate()
         assert program.end() == 0
         text = "".join(program.lines)

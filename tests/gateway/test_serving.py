@@ -37,7 +37,7 @@ def test_a_flip_in_the_mounted_volume_reaches_the_next_request(volume: Volume, t
     with gateway_program(tmp_path, METRICS_HOST="127.0.0.1", METRICS_PORT="0") as program:
         answered_by(program.url, "up-a")
         volume.write("b")
-        eventually(lambda: answered_by(program.url, "up-b"), within_seconds=5)
+        eventually(lambda: answered_by(program.url, "up-b"), within_seconds=20)
         metrics = httpx.get(program.find(r"Metrics at (http://\S+)")).text
         assert re.search(r'aigateway_gateway_requests_total\{endpoint="chat",model="chat",status="200"\} [2-9]', metrics)
         assert "aigateway_config_last_reload_successful 1.0" in metrics
@@ -57,7 +57,7 @@ def test_sigterm_lets_a_running_request_end(volume: Volume, stub: StubUpstream, 
         def running() -> None:
             assert stub.requests
 
-        eventually(running, within_seconds=5)
+        eventually(running, within_seconds=20)
         program.process.send_signal(signal.SIGTERM)
         assert program.end() == 0
         caller.join(5)
@@ -76,7 +76,7 @@ def test_two_workers_share_the_port_and_a_killed_one_is_replaced(volume: Volume,
 
         first = eventually(workers, within_seconds=20)[0]
         volume.write("b")
-        eventually(lambda: answered_by(url, "up-b"), within_seconds=5)
+        eventually(lambda: answered_by(url, "up-b"), within_seconds=20)
         os.kill(first, signal.SIGKILL)
         program.find(rf"Worker ({first}) died; starting another")
 
@@ -130,7 +130,7 @@ def test_it_listens_without_a_configuration_and_is_not_ready(tmp_path: Path) -> 
         def ready() -> None:
             assert httpx.get(f"{program.url}/api/v1/health/ready").status_code == 200
 
-        eventually(ready, within_seconds=15)
+        eventually(ready, within_seconds=30)
 
 
 def test_wrong_settings_and_a_taken_port_end_it_with_a_sentence(volume: Volume, tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def _held(world: World, kind: str, name: str) -> Iterator[None]:
     world.patch(kind, name, {"metadata": {"finalizers": ["ai-gateway.io/held-by-a-test"]}})
     yield
     world.patch(kind, name, {"metadata": {"finalizers": None}})
-    eventually(lambda: _gone(world, kind, name), within_seconds=5)
+    eventually(lambda: _gone(world, kind, name), within_seconds=20)
 
 
 def _gone(world: World, kind: str, name: str) -> None:

@@ -88,7 +88,7 @@ def test_nothing_differs_while_the_operator_works_and_secrets_rotate(cluster: Cl
                 assert app.sync(), app.attempts
             world.patch("Secret", "openai", {"stringData": {"api-key": f"value-{rounds}"}})
             time.sleep(min(1.0, SOAK_SECONDS / 60))
-        eventually(lambda: _holds(world, f"value-{rounds}"), within_seconds=5)
+        eventually(lambda: _holds(world, f"value-{rounds}"), within_seconds=20)
         rollout = world.wait_condition("GatewayConfig", "main", "Propagated", "True", within_seconds=10)
     finally:
         pod.stop()
@@ -112,7 +112,7 @@ def test_an_edit_by_hand_is_seen_and_healed_and_one_of_something_else_is_left_al
     world.patch_spec("VirtualModel", "chat", current="big", use=False)
     found = app.reconcile()
     assert [one.how for one in found] == ["three-way", "dry run"]
-    eventually(lambda: _serves(world, "small"), within_seconds=5)
+    eventually(lambda: _serves(world, "small"), within_seconds=20)
     assert app.differences() == []
     world.patch_spec("GatewayConfig", "main", probes={"periodSeconds": 5})
     assert app.reconcile() == []
@@ -137,7 +137,7 @@ def test_reverting_a_commit_that_added_a_key_needs_the_default_instead(cluster: 
     redis = {"host": "redis.ai.svc"}
     app.git = edited(git, "main", log__system__retentionDays=7, app__debug=True, storage__redis=redis, **free)
     assert app.sync(), app.attempts
-    eventually(lambda: _retention(world, 7), within_seconds=5)
+    eventually(lambda: _retention(world, 7), within_seconds=20)
 
     app.git = git
     message = refused_by(app)
@@ -151,7 +151,7 @@ def test_reverting_a_commit_that_added_a_key_needs_the_default_instead(cluster: 
 
     app.git = edited(git, "main", log__system__retentionDays=30, storage__redis={**redis, "enabled": False})
     assert app.sync(), app.attempts
-    eventually(lambda: _is(world, before), within_seconds=5)
+    eventually(lambda: _is(world, before), within_seconds=20)
     assert "probes" not in world.get("GatewayConfig", "main")["spec"]
     assert app.differences() == []
 

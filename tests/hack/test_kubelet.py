@@ -291,7 +291,7 @@ def holds(pod: StandInPod, **expected: str) -> None:
     def check() -> None:
         assert contents(pod.folder("config")) == {key.replace("_", "."): text for key, text in expected.items()}
 
-    eventually(check, within_seconds=5, every_seconds=0.01)
+    eventually(check, within_seconds=20, every_seconds=0.01)
 
 
 @pytest.mark.apiserver
@@ -315,7 +315,7 @@ def test_needed_source_that_vanishes_leaves_the_files_as_they_were(
     """A kubelet cannot mount it again and says so; the program keeps what it has."""
     cluster.delete("configmaps", "needed")
     cluster.poke(pod.name, "1")
-    eventually(lambda: _says(kubelet, pod, 'configmap "needed" not found'), within_seconds=5)
+    eventually(lambda: _says(kubelet, pod, 'configmap "needed" not found'), within_seconds=20)
     assert contents(pod.folder("config")) == {"a.yml": "1"}
     cluster.put("configmaps", "needed", a_yml="2")
     holds(pod, a_yml="2")
@@ -360,7 +360,7 @@ def test_poke_brings_a_write_and_a_poke_before_the_write_misses_it(
         pod = StandInPod.start(kubelet, "pod-0", TEMPLATE)
         volume = pod.folder("config")
         cluster.poke(pod.name, "early")
-        eventually(lambda: _synced_since(kubelet, pod, "early"), within_seconds=5)
+        eventually(lambda: _synced_since(kubelet, pod, "early"), within_seconds=20)
         started = time.monotonic()
         cluster.put("configmaps", "needed", a_yml="2")
         with pytest.raises(ServerError, match="was not written within"):
@@ -381,7 +381,7 @@ def _synced_since(kubelet: KubeletVolumes, pod: StandInPod, value: str) -> None:
 def test_same_annotation_again_is_no_poke(cluster: Cluster, pod: StandInPod, kubelet: KubeletVolumes) -> None:
     """The API server makes no event of it, and a status write is none for volumes either."""
     cluster.poke(pod.name, "1")
-    eventually(lambda: _synced_since(kubelet, pod, "1"), within_seconds=5)
+    eventually(lambda: _synced_since(kubelet, pod, "1"), within_seconds=20)
     syncs = kubelet.syncs(pod.name)
     cluster.poke(pod.name, "1")
     pod.set_status(phase="Running", ready=False)
@@ -389,11 +389,11 @@ def test_same_annotation_again_is_no_poke(cluster: Cluster, pod: StandInPod, kub
     def status_was_seen() -> None:
         assert kubelet._pods[pod.name].body["status"]["conditions"][-1]["status"] == "False"
 
-    eventually(status_was_seen, within_seconds=5)
+    eventually(status_was_seen, within_seconds=20)
     assert kubelet._pods[pod.name].schedule.due is None
     assert kubelet.syncs(pod.name) == syncs
     cluster.poke(pod.name, "2")
-    eventually(lambda: _synced_since(kubelet, pod, "2"), within_seconds=5)
+    eventually(lambda: _synced_since(kubelet, pod, "2"), within_seconds=20)
     assert kubelet.syncs(pod.name) == syncs + 1
 
 
@@ -471,7 +471,7 @@ def test_files_of_a_pod_go_with_it_and_a_new_one_of_that_name_starts_afresh(
     """As on a node: folders belong to a uid."""
     before = pod.folder("config")
     pod.delete()
-    eventually(lambda: _is_gone(before), within_seconds=5)
+    eventually(lambda: _is_gone(before), within_seconds=20)
     again = StandInPod.start(kubelet, pod.name, TEMPLATE)
     assert again.folder("config") != before
     assert contents(again.folder("config")) == {"a.yml": "1"}

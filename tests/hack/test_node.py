@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ import pytest
 
 from hack.node import Cluster
 from hack.node.containers import CannotStart, program_of
-from hack.node.probes import Probe
+from hack.node.probes import Probe, ask
 from hack.node.services import NoEndpoint, Services
+from hack.node.status import ContainerState, pod_status
 from hack.process import ServerError
 from tests.eventually import eventually
 
@@ -80,6 +83,55 @@ def test_a_service_leads_to_ready_pods_only() -> None:
     services.set_pod(("ns", "p"), {**one, "metadata": {**one["metadata"], "deletionTimestamp": "now"}})
     with pytest.raises(NoEndpoint):
         services.resolve("10.0.0.7", 443)
+
+
+def test_a_service_leads_to_pods_of_its_own_namespace_that_it_selects() -> None:
+    """Labels are the same in every namespace where the chart is installed; without a selector somebody else says where to."""
+    services = Services()
+    ports = [{"name": "https", "port": 443, "targetPort": 8443}]
+    services.set_service(("ns", "web"), {"spec": {"selector": {"app": "web"}, "ports": ports}})
+    services.set_service(("ns", "external"), {"spec": {"ports": ports}})
+    ready = pod()
+    ready["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
+    services.set_pod(("other", "p"), {**ready, "metadata": {**ready["metadata"], "namespace": "other"}})
+    with pytest.raises(NoEndpoint):
+        services.resolve("web.ns.svc", 443)
+    services.set_pod(("ns", "p"), ready)
+    assert services.resolve("web.ns.svc", 443) == ("127.1.2.3", 8443)
+    with pytest.raises(NoEndpoint):
+        services.resolve("external.ns.svc", 443)
+
+
+@pytest.mark.parametrize(("code", "good"), [(200, True), (302, True), (404, False), (503, False)])
+def test_a_probe_takes_an_error_for_a_no(code: int, good: bool) -> None:
+    """As a kubelet does: 200 to 399 is a yes; a pod that answers 503 while it drains gets no more callers."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(code)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        spec = {"httpGet": {"path": "/readyz", "port": server.server_port}, "timeoutSeconds": 20}
+        assert ask(spec, {}, "127.0.0.1", lambda _: 0) is good
+        thread.join(20)
+
+
+def test_conditions_keep_their_time_until_they_change() -> None:
+    """Whoever reads since when a pod is ready must not be told of the last look."""
+    state = ContainerState("one", "image", phase="running", ready=True)
+    before = pod_status({}, "127.1.2.3", "Running", [state], [])
+    for condition in before["conditions"]:
+        condition["lastTransitionTime"] = "2020-01-01T00:00:00Z"
+    state.ready = False
+    after = pod_status(before, "127.1.2.3", "Running", [state], [])
+    moved = {one["type"] for one in after["conditions"] if one["lastTransitionTime"] != "2020-01-01T00:00:00Z"}
+    assert moved == {"ContainersReady", "Ready"}
 
 
 def test_a_probe_changes_its_mind_at_its_thresholds() -> None:

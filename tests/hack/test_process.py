@@ -30,14 +30,14 @@ def test_killing_a_server_kills_its_children(tmp_path: Path) -> None:
     """The whole group goes."""
     server = ServerProcess("family", tmp_path / "log")
     server.start(["/bin/sh", "-c", "sleep 600 & echo $!; wait"])
-    child = int(eventually(lambda: _first_line(tmp_path / "log"), within_seconds=5))
+    child = int(eventually(lambda: _first_line(tmp_path / "log"), within_seconds=20))
     server.kill()
 
     def gone() -> None:
         stat = Path(f"/proc/{child}/stat")
         assert not stat.exists() or " Z " in stat.read_text()
 
-    eventually(gone, within_seconds=5)
+    eventually(gone, within_seconds=20)
 
 
 def _first_line(path: Path) -> str:
@@ -51,7 +51,7 @@ def test_a_server_that_is_late_is_reported_with_its_log(tmp_path: Path) -> None:
     server = ServerProcess("snail", tmp_path / "log")
     server.start(["/bin/sh", "-c", "echo thinking; exec sleep 600"])
     try:
-        eventually(lambda: _first_line(tmp_path / "log"), within_seconds=5)
+        eventually(lambda: _first_line(tmp_path / "log"), within_seconds=20)
         with pytest.raises(ServerError, match=f"already runs as process {server.pid}"):
             server.start(["/bin/true"])
         with pytest.raises(ServerError, match=r"(?s)snail was not ready within 0 s.*thinking"):
@@ -81,7 +81,7 @@ def test_servers_and_folders_go_with_the_process_that_made_them(ending: str, tmp
         assert not stat.exists() or " Z " in stat.read_text()
         assert not folder.exists()
 
-    eventually(cleared, within_seconds=5)
+    eventually(cleared, within_seconds=20)
 
 
 def test_a_server_started_from_a_thread_outlives_the_thread(tmp_path: Path) -> None:
@@ -137,12 +137,12 @@ def test_eventually_fails_with_the_last_state_seen() -> None:
         raise AssertionError(f"state {next(states)}")
 
     with pytest.raises(AssertionError) as caught:
-        eventually(check, within_seconds=0.05, every_seconds=0.01)
+        eventually(check, within_seconds=0.5, every_seconds=0.01)
     last = next(states) - 1
     assert str(caught.value) == f"state {last}"
     assert last > 1
     assert caught.value.__notes__ == [
-        f"still so after 0.05 s and {last + 1} tries; the above is the last state seen",
+        f"still so after 0.5 s and {last + 1} tries; the above is the last state seen",
     ]
 
 

@@ -86,4 +86,4 @@ def test_a_store_that_cannot_start_says_why_and_leaves_nothing(tmp_path: Path) -
     started = time.monotonic()
     with pytest.raises(ServerError, match=r"(?s)redis-server ended with exit code 7 .*cannot map memory"):
         RedisServer.start(binary=broken)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 8, "it waited for a server that had ended"

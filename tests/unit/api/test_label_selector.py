@@ -35,8 +35,17 @@ def test_nothing_said_selects_all() -> None:
     assert parse_label_selector(" ") == {}
 
 
-@pytest.mark.parametrize("text", ["a=b=c", "=a", "team in a", "team in ()", "a,,b", "te am", "a in (b c)", "-a=b"])
+@pytest.mark.parametrize(
+    "text", ["a=b=c", "=a", "team in a", "team in ()", "a,,b", "te am", "a in (b c)", "-a=b", f"a={'b' * 64}"]
+)
 def test_what_is_no_selector_is_named(text: str) -> None:
     """With the forms there are; the API server would refuse every LIST instead."""
     with pytest.raises(ValueError, match=r"no label selector: .*; parts are key=value"):
         parse_label_selector(text)
+
+
+def test_every_part_that_is_wrong_is_named_and_no_other() -> None:
+    """All at once, so that a selector is mended in one go."""
+    with pytest.raises(ValueError, match="'a=b=c', 'te am'; parts are") as refused:
+        parse_label_selector("team=x, a=b=c, !off, te am")
+    assert "team=x" not in str(refused.value)

@@ -79,7 +79,7 @@ async def test_pods_read_what_is_rendered(local: Local) -> None:
     """The pod library takes the folders as mounted volumes: documents verify, and credentials are there."""
     folder = local.folder / FOLDER / "default" / "main"
     async with ConfigReader([MountedVolume(folder / "config", folder / "credentials")]) as reader:
-        current = await reader.wait_ready(5)
+        current = await reader.wait_ready(20)
         assert reader.error is None
     chat = current.models["chat"]
     assert chat.proxy_key is not None
