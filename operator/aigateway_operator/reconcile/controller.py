@@ -106,7 +106,7 @@ class Controller:
             self.queue.mark,
             clock,
             self.repairer.sign_of_relist,
-            busy=lambda: not self.queue.idle,
+            busy=lambda: self.queue.at_work,
         )
         self.rounds: Counter[str] = Counter()
         self._states: dict[GatewayKey, GatewayState] = {}

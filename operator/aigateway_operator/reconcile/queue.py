@@ -133,6 +133,12 @@ class CoalescingQueue(Generic[K]):
         return not self._pending and not self._taken
 
     @property
+    def at_work(self) -> bool:
+        """Whether a round is under way or about to be; one that is held back after a failure is not."""
+        now = self._clock()
+        return bool(self._taken) or any(pending.hold_until <= now for pending in self._pending.values())
+
+    @property
     def waiting(self) -> int:
         """How many keys are marked or under way."""
         return len(self._pending.keys() | self._taken.keys())
