@@ -4,6 +4,7 @@ certificates. Rendered by real Helm, without a server.
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ import pytest
 from aigateway_operator.api.gatewayconfig import Delivery
 from aigateway_operator.api.meta import GatewayKey
 from aigateway_operator.cli.mounting import network_policy
-from tests.chart.rendering import NAMESPACE, Object, Values, merged, one, pods, render
+from tests.chart.rendering import NAMESPACE, ROOT, Object, Values, merged, one, pods, render
 from tests.chart.test_chart_templates import CERT_MANAGER, MATRIX, MONGODB, SERVES
 
 Rule = tuple[str, str, str, str]
@@ -21,18 +22,21 @@ Rule = tuple[str, str, str, str]
 OURS: Final = ("gatewayconfigs", "virtualmodels")
 OBSERVED: Final[Values] = {"metrics": {"serviceMonitor": {"enabled": True}}}
 """With what Prometheus is told."""
+FILES: Final[Values] = {"logs": {"files": {"enabled": True}}}
 DNS, API, STORE, STATUS = 1053, 1443, 1379, 1081
 PORTS: Final[Values] = {
     "networkPolicy": {"dnsPorts": [DNS], "apiServerPorts": [API], "storePorts": [STORE], "statusPorts": [STATUS]}
 }
 """A port for each purpose, so that they can be told apart."""
+KEPT: Final[Values] = {"logs": {"files": True, "mongodb": True}, "adminKey": {"existingSecret": "admin"}}
+"""What a gateway keeps, and a key that it is given."""
 
 
 @cache
 def rendered(name: str) -> list[Object]:
     """Return the objects of a combination of values, without CRDs; nobody may change them."""
     special: dict[str, Values] = {
-        "everything": merged(SERVES, MONGODB, OBSERVED, PORTS, {"gateway": {"apiWatch": True}}),
+        "everything": merged(SERVES, MONGODB, FILES, OBSERVED, PORTS, {"gateway": {"apiWatch": True, **KEPT}}),
         "cert-manager everywhere": merged(SERVES, CERT_MANAGER),
     }
     return render(merged({"crds": {"install": False}}, special.get(name) or MATRIX[name]))
@@ -156,6 +160,13 @@ def test_the_operator_may_reach_the_ports_that_the_gateway_of_the_same_values_na
     assert listed[1:] == [[API], [STORE, 6380], [STATUS, 9000]]
 
 
+def test_a_configuration_that_is_null_is_an_empty_one() -> None:
+    """Helm takes a key away by null; a values file may say so of the whole configuration."""
+    values = merged(SERVES, PORTS, {"crds": {"install": False}, "gateway": {"config": None}})
+    egress = directions(one(render(values), "NetworkPolicy", "aigateway-operator"))["Egress"]
+    assert ports_of(egress) == {DNS, API, STORE, STATUS}
+
+
 def test_the_status_port_is_open_to_the_operator_alone() -> None:
     """The same peer as in the policy that `aigateway mount --network-policy` prints."""
     (found,) = [
@@ -167,6 +178,14 @@ def test_the_status_port_is_open_to_the_operator_alone() -> None:
     printed = network_policy(GatewayKey(NAMESPACE, "main"), delivery, NAMESPACE)
     assert printed is not None
     assert found == printed["spec"]["ingress"][0]["from"]
+
+
+def test_pods_run_as_the_user_of_the_images_and_their_volumes_are_that_users() -> None:
+    """By number, so that a node can tell that it is not root; without the group a volume of one's own could not be written."""
+    (user,) = set(re.findall(r"^USER (\d+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
+    for where, pod in pods(rendered("everything")):
+        found = pod["spec"]["securityContext"]
+        assert [found[key] for key in ("runAsUser", "runAsGroup", "fsGroup")] == [int(user)] * 3, where
 
 
 @pytest.mark.parametrize("combination", ["everything", "controller"])
@@ -216,6 +235,91 @@ def test_certificates_of_cert_manager_are_for_the_address_that_is_called_and_rea
     assert issuers[leaf["spec"]["issuerRef"]["name"]] == {"ca": {"secretName": authority["secretName"]}}
     assert issuers[authority["issuerRef"]["name"]] == {"selfSigned": {}}
     assert authority["isCA"] is True
+
+
+@pytest.mark.parametrize("combination", ["separate", "controller"])
+def test_the_webhooks_service_has_the_port_that_is_called_and_leads_to_the_one_that_is_served(combination: str) -> None:
+    """From the configuration over the Service to the container and its variable, each by the other's number or name."""
+    objects = rendered(combination)
+    called = one(objects, "ValidatingWebhookConfiguration", "aigateway-operator")["webhooks"][0]["clientConfig"]["service"]
+    (service,) = one(objects, "Service", called["name"])["spec"]["ports"]
+    assert service["port"] == called["port"]
+    name = "webhook" if combination == "separate" else "operator"
+    (container,) = one(objects, "Deployment", f"aigateway-{name}")["spec"]["template"]["spec"]["containers"]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    given = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert given["AIGATEWAY_WEBHOOK_PORT"] == str(ports[service["targetPort"]])
+    assert given["AIGATEWAY_HEALTH_PORT"] == str(ports["metrics"])
+
+
+def test_files_and_folders_that_programs_are_told_of_are_on_their_volumes() -> None:
+    """The root file system is read-only, and a file that is not there is found out at the first use."""
+    objects = rendered("everything")
+    for where, pod in pods(objects):
+        (container,) = pod["spec"]["containers"]
+        mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+        volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
+        for entry in container["env"]:
+            path = entry.get("value", "")
+            if not path.startswith("/"):
+                continue
+            (mount,) = [mounts[base] for base in mounts if path == base or path.startswith(f"{base}/")]
+            secret = volumes[mount["name"]].get("secret")
+            if entry["name"].endswith("_FILE"):
+                assert secret is not None, f"{where}: {path}"
+                assert path == f"{mount['mountPath']}/{secret['items'][0]['path']}", where
+            elif "LOG" in entry["name"]:
+                assert not mount.get("readOnly"), f"{where}: {path}"
+    (optional,) = {
+        volume["secret"].get("optional")
+        for _, pod in pods(objects)
+        for volume in pod["spec"]["volumes"]
+        if volume["name"] == "mongodb"
+    }
+    assert optional is True, "logs never keep the operator from starting"
+
+
+def test_the_lease_that_is_asked_for_is_the_one_that_is_allowed() -> None:
+    """Its name stands in a variable and in a Role, and so does the owner's."""
+    objects = rendered("everything")
+    (container,) = one(objects, "Deployment", "aigateway-operator")["spec"]["template"]["spec"]["containers"]
+    given = {entry["name"]: entry.get("value") for entry in container["env"]}
+    rights = account_rules(objects, "aigateway-operator")
+    assert {name for _, resource, name, verb in rights if (resource, verb) == ("leases", "update")} == {
+        given["AIGATEWAY_LEASE_NAME"]
+    }
+    assert {name for _, resource, name, _ in rights if resource == "deployments"} == {
+        str(given["AIGATEWAY_OWNER"]).removeprefix("Deployment/")
+    }
+
+
+def test_pods_are_replaced_one_by_one_and_nodes_can_be_drained() -> None:
+    """A new pod is ready before an old one goes; one replica has no budget, which would only stop a drain; a small cluster
+    takes all replicas, as far apart as it can.
+    """
+    objects = render(merged({"crds": {"install": False}, "controller": {"replicas": 1}, "webhook": {"replicas": 2}}, SERVES))
+    budgets = {obj["metadata"]["name"]: obj["spec"] for obj in objects if obj["kind"] == "PodDisruptionBudget"}
+    assert budgets.keys() == {"aigateway-webhook", "aigateway-gateway"}
+    assert {budget["unhealthyPodEvictionPolicy"] for budget in budgets.values()} == {"AlwaysAllow"}
+    deployments = {obj["metadata"]["name"]: obj["spec"] for obj in objects if obj["kind"] == "Deployment"}
+    assert len(deployments) == 3
+    for name, spec in deployments.items():
+        assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}, name
+        pod = spec["template"]["spec"]
+        spread = pod.get("topologySpreadConstraints", [])
+        assert {one["whenUnsatisfiable"] for one in spread} == ({"ScheduleAnyway"} if name in budgets else set()), name
+        kinds = {kind for rules in pod.get("affinity", {}).values() for kind in rules}
+        assert kinds == ({"preferredDuringSchedulingIgnoredDuringExecution"} if name in budgets else set()), name
+
+
+def test_a_webhook_on_the_nodes_network_still_finds_services_and_can_be_upgraded() -> None:
+    """MongoDB for logs is one; the node's resolver does not know it. With a node a replica none has free ports for one more."""
+    spec = one(render({"crds": {"install": False}, "webhook": {"hostNetwork": True}}), "Deployment", "aigateway-webhook")[
+        "spec"
+    ]
+    pod = spec["template"]["spec"]
+    assert (pod["hostNetwork"], pod["dnsPolicy"]) == (True, "ClusterFirstWithHostNet")
+    assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
 
 
 def test_what_prometheus_is_told_to_ask_is_there() -> None:

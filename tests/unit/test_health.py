@@ -122,6 +122,39 @@ async def test_a_scrape_that_takes_too_long_is_told_and_ends(monkeypatch: pytest
         assert (await patient.ask("/healthz"))[0] == 200
 
 
+async def test_beyond_the_limit_of_connections_the_oldest_idle_one_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever holds many costs neither memory nor a probe, nor a scrape under way; scrapes alone do not shut it either."""
+    monkeypatch.setattr(health, "MAX_CONNECTIONS", 3)
+    async with listening() as patient:
+        slow = Slow(0.3)
+        patient.registry.register(slow)
+        scrape = asyncio.create_task(patient.ask("/metrics"))
+        while not slow.threads:
+            await asyncio.sleep(0.01)
+        held = [await held_open(patient.server.port) for _ in range(3)]
+        assert await asyncio.wait_for(held[0][0].read(), 5) == b"", "the oldest has ended"
+        assert (await patient.ask("/healthz"))[0] == 200
+        assert await asyncio.wait_for(held[1][0].read(), 5) == b""
+        assert (await scrape)[0] == 200
+        begun: list[None] = []
+        patient.server.before_scrape = lambda: begun.append(None)
+        scrapes = [asyncio.create_task(patient.ask("/metrics")) for _ in range(4)]
+        while len(begun) < 4:
+            await asyncio.sleep(0.01)
+        assert (await patient.ask("/healthz"))[0] == 200
+        await asyncio.gather(*scrapes, return_exceptions=True)
+        for _, writer in held:
+            writer.close()
+
+
+async def held_open(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Return a connection that was used once and is kept."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (await asyncio.wait_for(reader.readuntil(b"ok\n"), 5)).startswith(b"HTTP/1.1 200")
+    return reader, writer
+
+
 async def test_a_port_that_is_taken_is_told_with_the_variable_to_change() -> None:
     """Not with a traceback of asyncio."""
     async with listening() as patient:

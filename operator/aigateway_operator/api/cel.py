@@ -14,9 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from pydantic.fields import FieldInfo
-
-from aigateway_operator.api.declared import fields_of, model_below
+from aigateway_operator.api.declared import fields_of, max_items, model_below
 from aigateway_operator.api.fields import SpecModel
 
 Keys = tuple[str, ...]
@@ -87,7 +85,7 @@ def required_fields(model: type[SpecModel], above: Keys = ()) -> Iterator[Keys]:
         if info.is_required():
             yield (*above, key)
         below = model_below(model, key)
-        if below is not None and not _max_items(info):
+        if below is not None and not max_items(model, key):
             yield from required_fields(below, (*above, key))
 
 
@@ -108,13 +106,7 @@ def named_lists(model: type[SpecModel]) -> Iterator[NamedList]:
         map_keys = extra.get("x-kubernetes-list-map-keys")
         if below is not None and isinstance(map_keys, list):
             required = (name for name, inner in fields_of(below).items() if inner.is_required() and name not in map_keys)
-            yield NamedList((key,), _max_items(info), tuple(required))
-
-
-def _max_items(info: FieldInfo) -> int:
-    """Return the limit of a list of objects; 0 for what is no list."""
-    limits = (getattr(item, "max_length", None) for item in info.metadata)
-    return next((limit for limit in limits if isinstance(limit, int)), 0)
+            yield NamedList((key,), max_items(model, key), tuple(required))
 
 
 def _text_expression(text: str) -> str:

@@ -28,6 +28,12 @@ def model_below(model: type[SpecModel], key: str) -> type[SpecModel] | None:
     return None if info is None else _model_in(info.annotation)
 
 
+def max_items(model: type[SpecModel], key: str) -> int:
+    """Return the limit of the list of objects at `key`; 0 for what is no list. Raises KeyError for an undeclared key."""
+    limits = (getattr(item, "max_length", None) for item in fields_of(model)[key].metadata)
+    return next((limit for limit in limits if isinstance(limit, int)), 0)
+
+
 def model_at(model: type[SpecModel], location: Sequence[str | int]) -> type[SpecModel] | None:
     """Return the model that `location` (keys as on the wire, and list indexes) leads to from `model`, or None."""
     here: type[SpecModel] | None = model

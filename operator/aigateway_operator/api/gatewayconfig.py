@@ -149,7 +149,7 @@ class LogStorage(SpecModel):
     sinks: Annotated[list[Sink], Field(max_length=MAX_SINKS), ATOMIC] = Field(default_factory=_both_sinks)
     """Any of mongodb and file. ERROR and above always go to file as well. Default: [mongodb, file]."""
     path: Annotated[str, Field(min_length=1, max_length=253, pattern=RELATIVE_PATH)] = "logs"
-    """Folder of the log files, relative, without `..`. Default: logs."""
+    """Folder of the log files, relative, without `..`. The gateway takes that of `log.operation` for both. Default: logs."""
 
 
 class LogStream(SpecModel):

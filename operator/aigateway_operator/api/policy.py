@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from aigateway_operator.api import texts
 from aigateway_operator.api.crd import KINDS, Kind
-from aigateway_operator.api.declared import fields_of, model_below
+from aigateway_operator.api.declared import fields_of, max_items, model_below
 from aigateway_operator.api.fields import SpecModel
 from aigateway_operator.api.fixed import deletion_remedy, may_go
 from aigateway_operator.api.gatewayconfig import FIXED_SECTIONS, GatewayConfigSpec
@@ -113,16 +113,10 @@ def _places(model: type[SpecModel], above: tuple[str, ...] = ()) -> Iterator[_Pl
     yield _Place(above, model, listed=False)
     for key in fields_of(model):
         below = model_below(model, key)
-        if below is not None and not _max_items(model, key):
+        if below is not None and not max_items(model, key):
             yield from _places(below, (*above, key))
         elif below is not None:
             yield _Place((*above, key), below, listed=True)
-
-
-def _max_items(model: type[SpecModel], key: str) -> int:
-    """Return the limit of a list of objects; 0 for what is no list."""
-    limits = (getattr(item, "max_length", None) for item in fields_of(model)[key].metadata)
-    return next((limit for limit in limits if isinstance(limit, int)), 0)
 
 
 def _held(place: _Place) -> Iterator[Manifest]:
@@ -174,7 +168,7 @@ def _unknown_in_items(place: _Place, listed: _Place) -> str:
     items, stored = (
         f"('{key}' in {holder} ? dyn({holder}.{key}) : dyn([]))" for holder in (place.holder(), place.holder(True))
     )
-    indexes = ", ".join(str(index) for index in range(_max_items(place.model, key)))
+    indexes = ", ".join(str(index) for index in range(max_items(place.model, key)))
     item, path = f"{items}[i]", f"'{listed.path}[' + string(i) + ']'"
     found = [_unknown_keys(listed.model, path, item, stored)]
     for inner in fields_of(listed.model):

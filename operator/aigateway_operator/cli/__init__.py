@@ -45,7 +45,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 """Command → its module in this package, and what it is for."""
 
 _EXITS: Final = (
-    "exit codes: 0 fine; 1 refused, different or not reached; 2 wrong usage, settings or files; 3 the cluster is out of reach"
+    "exit codes: 0 fine; 1 refused, different or not reached; 2 wrong usage, settings or files; 3 the cluster is out of reach; "
+    "130 Ctrl-C"
 )
 
 

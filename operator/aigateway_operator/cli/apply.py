@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ from aigateway_operator.cli.exits import Exit
 from aigateway_operator.cli.findings import ERROR, in_order
 from aigateway_operator.cli.manifests import OURS, Manifest, read_manifests
 from aigateway_operator.cli.output import print_data, say
-from aigateway_operator.errors import ClusterError, NotFound, Rejected
+from aigateway_operator.cli.remedies import remedy_of
+from aigateway_operator.errors import ClusterError, Forbidden, NotFound, Rejected
 from aigateway_operator.kube.resources import GATEWAY_CONFIGS, VIRTUAL_MODELS, JsonObject, Resource
 from aigateway_operator.rules import RuleContext
 
@@ -31,6 +33,8 @@ APPLY_PATCH: Final = "application/apply-patch+yaml"
 LONGEST_PAUSE_SECONDS: Final = 5.0
 _RESOURCES: Final = {meta.GATEWAY_CONFIG: GATEWAY_CONFIGS, meta.VIRTUAL_MODEL: VIRTUAL_MODELS}
 _DEFAULT_NAME: Final = "aigateway-apply"
+_DENIED: Final = re.compile(r"""(admission webhook "[^"]+"|ValidatingAdmissionPolicy '[^']+' .{,300}) denied (the )?request""")
+"""What an admission plugin says with a 403, which no role that arrives late changes. Source: k8s.io/apiserver."""
 
 
 class Writable(Cluster, Protocol):
@@ -59,16 +63,19 @@ class Writable(Cluster, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one object. `message`: why it failed, "" if it did not."""
+    """What became of one object. `message`: why it failed, "" if it did not. `name`: "" for all that were to be pruned."""
 
     kind: str
     namespace: str
     name: str
     action: str
     message: str = ""
+    unready: bool = False
+    """It failed because the cluster was not ready for it, and not because it was refused."""
 
     def __str__(self) -> str:
-        return f"{self.kind}/{self.name} in namespace {self.namespace} {self.action}{self.message and ': '}{self.message}"
+        what = f"{self.kind}/{self.name}" if self.name else f"{self.kind}s"
+        return f"{what} in namespace {self.namespace} {self.action}{self.message and ': '}{self.message}"
 
 
 def register(subparsers: flags.Subparsers) -> None:
@@ -113,6 +120,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         for outcome in outcomes:
             print(outcome, flush=True)
+    if any(outcome.unready for outcome in outcomes):
+        return Exit.CLUSTER
     return Exit.REFUSED if any(outcome.message for outcome in outcomes) else Exit.FINE
 
 
@@ -122,19 +131,30 @@ class _Applying:
     def __init__(self, cluster: Writable, owner: str, timeout_seconds: float) -> None:
         self._cluster = cluster
         self._owner = owner
+        self._timeout_seconds = timeout_seconds
         self._until = time.monotonic() + timeout_seconds
         self._said = ""
 
     async def all(self, manifests: Sequence[Manifest], namespace: str, *, prune: bool) -> list[Outcome]:
-        """Apply in order, then prune if everything was taken: a model must not vanish because a file could not be applied."""
-        outcomes = [await self._apply(manifest) for manifest in manifests]
+        """Apply in order, then prune if everything was taken: a model must not vanish because a file could not be applied.
+
+        After the deadline nothing more is sent. Raises nothing: whatever happens, what was applied until then is told.
+        """
+        outcomes: list[Outcome] = []
+        for manifest in manifests:
+            if outcomes and outcomes[-1].unready:
+                reason = "the cluster was not ready before"
+                place = manifest.kind, manifest.namespace, manifest.name
+                outcomes.append(Outcome(*place, "was not tried", reason, unready=True))
+            else:
+                outcomes.append(await self._apply(manifest))
         if prune and not any(outcome.message for outcome in outcomes):
             kept = {(one.namespace, one.name) for one in manifests if one.kind == meta.VIRTUAL_MODEL}
             outcomes += await self._prune(kept, namespace)
         return outcomes
 
     async def _apply(self, manifest: Manifest) -> Outcome:
-        """Apply one object, again and again while the cluster is not ready for it. Raises ClusterError at the deadline."""
+        """Apply one object, again and again while the cluster is not ready for it, until the deadline."""
         metadata = {
             key: manifest.body["metadata"][key] for key in ("labels", "annotations") if manifest.body["metadata"].get(key)
         }
@@ -145,6 +165,7 @@ class _Applying:
             "metadata": {"name": manifest.name, "namespace": manifest.namespace, **metadata},
             "spec": manifest.spec,
         }
+        place = manifest.kind, manifest.namespace, manifest.name
         pause = 0.2
         while True:
             try:
@@ -157,22 +178,25 @@ class _Applying:
                     field_manager=self._owner,
                     force=True,  # the files are what is wanted, as with `helm upgrade`
                 )
-            except Rejected as error:
-                return Outcome(manifest.kind, manifest.namespace, manifest.name, "was refused", str(error))
             except ClusterError as error:
+                if _is_final(error):
+                    return Outcome(*place, "was refused", str(error))
                 # 404: the kind is not there yet; 5xx: the webhook does not answer; 403: roles reach API servers late.
-                self._say(f"waiting: {error}")
+                self._say(f"waiting, for {self._timeout_seconds:g} s at most: {error}")
                 if time.monotonic() + pause > self._until:
-                    raise
+                    return Outcome(*place, "was not applied", _told(error), unready=True)
                 await asyncio.sleep(pause)
                 pause = min(pause * 1.6, LONGEST_PAUSE_SECONDS)
             else:
-                return Outcome(manifest.kind, manifest.namespace, manifest.name, "applied")
+                return Outcome(*place, "applied")
 
     async def _prune(self, kept: set[tuple[str, str]], namespace: str) -> list[Outcome]:
         """Delete models of our label in `namespace` that are not `kept`."""
         selector = f"{meta.APPLIED_BY_LABEL}={self._owner}"
-        found, _ = await self._cluster.list_all(VIRTUAL_MODELS, namespace, label_selector=selector)
+        try:
+            found, _ = await self._cluster.list_all(VIRTUAL_MODELS, namespace, label_selector=selector)
+        except ClusterError as error:
+            return [Outcome(meta.VIRTUAL_MODEL, namespace, "", "were not pruned", _told(error), unready=True)]
         outcomes = []
         for model in found:
             metadata = model["metadata"]
@@ -193,6 +217,17 @@ class _Applying:
         if text != self._said:
             self._said = text
             say(text)
+
+
+def _is_final(error: ClusterError) -> bool:
+    """Tell whether asking again is useless: the object was judged, and not merely sent too early."""
+    return isinstance(error, Rejected) or (isinstance(error, Forbidden) and _DENIED.search(str(error)) is not None)
+
+
+def _told(error: ClusterError) -> str:
+    """Return the error with what to do about it."""
+    remedy = remedy_of(error)
+    return f"{str(error).rstrip('.')}. {remedy}" if remedy else str(error)
 
 
 def _as_data(outcome: Outcome) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """How commands reach the API server: a small Protocol that they read through, its real fulfilment, and namespaces.
 
-Commands only read. The Kubernetes client is imported when a cluster is opened, not before. Tests pass their own `Connect`.
+Commands only read, but for `apply`. The Kubernetes client is imported when a cluster is opened, not before. Tests pass their
+own `Connect`.
 """
 
 from __future__ import annotations

@@ -58,7 +58,9 @@ def register(subparsers: flags.Subparsers) -> None:
     flags.add_cluster(parser)
     flags.add_format(parser)
     flags.add_rules(parser)
-    parser.epilog = "exit codes: 0 the same; 1 different; 2 files that would be refused; 3 the cluster is out of reach"
+    parser.epilog = (
+        "exit codes: 0 the same; 1 different; 2 files that would be refused; 3 the cluster is out of reach; 130 Ctrl-C"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

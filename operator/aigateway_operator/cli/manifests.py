@@ -212,10 +212,6 @@ def _is_base64(text: str) -> bool:
     return True
 
 
-def _is_label(value: object) -> bool:
-    return isinstance(value, str) and len(value) <= 63 and re.fullmatch(DNS_LABEL, value) is not None
-
-
 def _without_doubles(manifests: Iterable[Manifest]) -> tuple[list[Manifest], list[Finding]]:
     first: dict[tuple[str, str, str], Manifest] = {}
     findings: list[Finding] = []

@@ -32,7 +32,6 @@ PAGE_SIZE: Final = 250
 """Objects in a page of a LIST. One of 500 takes 10 MB while it is read, which the process never gives back."""
 MERGE_PATCH: Final = "application/merge-patch+json"
 JSON_PATCH: Final = "application/json-patch+json"
-APPLY_PATCH: Final = "application/apply-patch+yaml"
 
 _LIST_ATTEMPTS: Final = 3
 _JSON: Final = {"Accept": "application/json"}
@@ -128,7 +127,7 @@ class KubeClient:
     ) -> JsonObject:
         """Patch; `body` is a list for JSON_PATCH. Raises Conflict if it names a resourceVersion that is not the current one.
 
-        `force`, with APPLY_PATCH: take over fields that others have set.
+        `force`, of a server-side apply: take over fields that others have set.
         """
         query = {} if field_manager is None else {"fieldManager": field_manager}
         query |= {"force": "true"} if force else {}

@@ -1,7 +1,7 @@
 """The namespaces that a label selector selects, followed: so that a cluster is split over several operators by labels.
 
 Tells whoever waits that the set has changed, after it has been quiet for a moment: namespaces come in batches. Reads names and
-nothing else of them. Needs the right to list and watch namespaces. Wired by `main`, which starts its controller anew then.
+nothing else of them. Needs the right to list and watch namespaces. Wired by `serving`, which starts the operator anew then.
 """
 
 from __future__ import annotations

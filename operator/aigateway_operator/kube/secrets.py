@@ -103,11 +103,6 @@ class SecretWatch:
         space = self._spaces.get(namespace)
         return {name: self.state(namespace, name) for name in names} if space is None else space.book.states(names)
 
-    def last_error(self, namespace: str) -> ClusterError | None:
-        """Return why the watch of a namespace does not stand, None if it does."""
-        space = self._spaces.get(namespace)
-        return None if space is None else space.watcher.last_error
-
     async def stop(self) -> None:
         """Stop following everything."""
         for namespace in list(self._spaces):

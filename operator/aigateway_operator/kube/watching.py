@@ -2,7 +2,8 @@
 
 What its receiver may rely on: `on_listed` is called with the complete set, so that what is absent is gone; everything later
 comes through `on_event`, in order. Errors are reported, never raised; nothing is concluded from them. Receivers' callbacks are
-plain functions and must not block. Used by `kube.secrets` and `kube.owned`; VirtualModels and GatewayConfigs come through kopf.
+plain functions and must not block. Used by this room's
+`secrets`, `owned`, `pods`, `certificates` and `namespaces`; VirtualModels and GatewayConfigs come through kopf.
 """
 
 from __future__ import annotations

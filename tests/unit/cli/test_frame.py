@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -34,7 +35,7 @@ def test_every_command_has_a_help_that_names_exit_codes(command: str) -> None:
     shown = run_cli(command, "--help")
     assert shown.code == 0
     assert f"usage: aigateway {command}" in shown.out
-    assert "exit codes: 0 " in shown.out
+    assert all(re.search(rf"(?:exit codes:|;)\s+{code.value} ", shown.out) for code in Exit)
 
 
 def test_help_lists_every_command() -> None:
@@ -74,6 +75,26 @@ def test_errors_have_the_exit_codes_of_their_kind() -> None:
     """Scripts tell a refusal from a mistake in the call and from a cluster that is away."""
     errors = [SettingsError("x"), SpecError("x"), Unavailable("x"), Forbidden("x", status=403), RenderError("x")]
     assert [exit_of(error) for error in errors] == [2, 2, 3, 3, 1]
+
+
+@pytest.mark.parametrize(
+    ("argv", "code"),
+    [
+        (["check", "gone.yaml"], Exit.REFUSED),
+        (["apply", "gone.yaml"], Exit.REFUSED),
+        (["render", "gone.yaml"], Exit.REFUSED),
+        (["import", "gone.yml"], Exit.USAGE),
+        (["mount", "main", "-f", "gone.yaml"], Exit.USAGE),
+        (["local", "gone"], Exit.USAGE),
+    ],
+)
+def test_an_unreadable_file_is_a_finding_among_manifests_and_else_a_usage_error(
+    argv: list[str], code: Exit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As docs/cli.md says: where each manifest is judged, the others are told with it; else there is nothing to do."""
+    monkeypatch.chdir(tmp_path)
+    done = run_cli(*argv)
+    assert (done.code, "gone" in done.out + done.err) == (code, True)
 
 
 def test_a_kubeconfig_that_cannot_be_used_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
