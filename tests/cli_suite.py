@@ -161,7 +161,8 @@ class ClusterCommands:
         stage.settle()
         done = stage.run("wait", "vmodel/chat", "gwc/main", "-n", stage.namespace, "--timeout", "0")
         assert done.code == Exit.FINE, done
-        assert "VirtualModel/chat is ready (generation 1, revision 1)" in done.out
+        (shown,) = stage.run("status", "-n", stage.namespace, "-o", "json").data["gateways"]
+        assert f"VirtualModel/chat is ready (generation 1, revision {shown['revision']})" in done.out
         assert "GatewayConfig/main is ready" in done.out
 
     def test_wait_takes_no_old_answer_for_a_new_one(self, stage: Stage) -> None:

@@ -393,6 +393,18 @@ def test_a_document_that_says_what_the_objects_say_is_not_parsed_and_read_the_sa
     assert same == set() if shards == 1 else same
 
 
+def test_the_document_of_a_gateway_that_is_invalid_now_is_parsed() -> None:
+    """Its objects make no document any more that it could be compared with: settings and models are those that are live."""
+    world = make_world(make_virtual_model(), app={"port": 9000})
+    world.apply(make_gateway_config(app={"port": 0}))
+    world.memo.take(world.snapshot())
+    obj, live = world.objects.by_name["ConfigMap", "main-config"], live_of(world, "ConfigMap", "main-config")
+    served, settings = read_served(obj, live, world.memo.known)
+    assert (served, settings) == read_served(obj, live)
+    assert settings is not None
+    assert set(served) == {"chat"}
+
+
 def test_nothing_is_read_back_from_a_foreign_object() -> None:
     """It may say anything."""
     world = make_world(make_virtual_model())
