@@ -24,9 +24,9 @@ BURST_INTERVAL_SECONDS: Final = 0.008
 """Marks that come closer than this on average are a burst; commands of people, and what an edit causes itself, come slower."""
 MAX_DELAY_SECONDS: Final = 1.0
 """A round starts at the latest this long after the first mark that is not patient: what a burst costs an edit in it."""
-REST_FACTOR: Final = 4.0
+REST_FACTOR: Final = 20.0
 """Patient marks that never pause let a rest of so many times what the last round took go by before the next begins."""
-MAX_REST_SECONDS: Final = 2.0
+MAX_REST_SECONDS: Final = 2.5
 """Longest rest: what a burst costs one of the objects that it creates, beside rounds."""
 _LONGEST_INTERVAL_SECONDS: Final = 0.25
 _INTERVAL_WEIGHT: Final = 0.1

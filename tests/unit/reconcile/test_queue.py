@@ -202,7 +202,7 @@ def test_patience_costs_nothing_where_rounds_are_cheap_or_marks_pause() -> None:
             await asyncio.sleep(SMALL)
             assert rounds.times()[-1] == pytest.approx(marked, abs=SMALL)
 
-    with_rounds(check, seconds=0.2)
+    with_rounds(check, seconds=0.8 * MAX_DELAY_SECONDS / REST_FACTOR)
 
 
 def test_a_mark_during_a_round_causes_exactly_one_more() -> None:
