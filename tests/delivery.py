@@ -263,6 +263,7 @@ class Record:
         self.world = world
         self.said: list[Said] = []
         self.revisions: dict[str, set[int]] = {}
+        self._changes = 0
         self._mark: AuditMark = world.plane.audit_mark()
         self._offset = time.time() - time.monotonic()
         self._listed = threading.Event()
@@ -286,10 +287,11 @@ class Record:
             self._gateway("LISTED", item)
         self._listed.set()
 
-    def _gateway(self, _kind: str, obj: dict[str, Any]) -> None:
+    def _gateway(self, kind: str, obj: dict[str, Any]) -> None:
         status = obj.get("status") or {}
         if obj["metadata"]["name"] == "main" and (not self.said or self.said[-1].status != status):
             self.said.append(Said(time.monotonic(), status))
+            self._changes += kind == "MODIFIED"
 
     def _config_maps(self, items: Any) -> None:
         for item in items:
@@ -300,16 +302,27 @@ class Record:
             if file.endswith(".manifest.json"):
                 self.revisions.setdefault(file.replace(".manifest.json", ".yml"), set()).add(json.loads(text)["revision"])
 
-    def writes(self) -> list[float]:
-        """Return when the operator asked for each status of the gateway, in monotonic seconds, in order."""
-        records = self.world.plane.audit_since(self._mark, user=USER, resource="gatewayconfigs/status")
-        mine = [record for record in records if record.namespace == self.world.namespace and record.code == 200]
-        return sorted(datetime.fromisoformat(record.time).timestamp() - self._offset for record in mine)
+    def writes(self) -> tuple[list[Said], list[float]]:
+        """Return the statuses of the gateway, and when the operator asked for each, in monotonic seconds, both in order.
+
+        A status is seen before the request that wrote it has been answered and recorded, and the next may come meanwhile:
+        what has no write of its own yet would be held against the one before.
+        """
+        said, changes = list(self.said), self._changes
+
+        def of_every_change() -> list[float]:
+            records = self.world.plane.audit_since(self._mark, user=USER, resource="gatewayconfigs/status")
+            mine = [record for record in records if record.namespace == self.world.namespace and record.code == 200]
+            assert len(mine) >= changes
+            return sorted(datetime.fromisoformat(record.time).timestamp() - self._offset for record in mine)
+
+        return said, eventually(of_every_change, within_seconds=10)
 
     def assert_honest(self, pods: list[Pod]) -> int:
         """Assert that each status that says True was true when it was written; return how many there were."""
-        writes, checked = self.writes(), 0
-        for said in self.said:
+        told, writes = self.writes()
+        checked = 0
+        for said in told:
             if said.propagated[0] != "True":
                 continue
             at = max((write for write in writes if write <= said.at), default=None)

@@ -20,6 +20,8 @@ CONFIG_FILE: Final = "config.yml"
 CONFIG_MANIFEST: Final = "config.manifest.json"
 CREDENTIALS_MANIFEST: Final = "_manifest.json"
 MIRROR_KEY: Final = "_mirror.key"
+MAX_SHARDS: Final = 64
+"""Most shards that a gateway can have; their numbers in names have two digits."""
 TOP_LEVEL_KEYS: Final = ("ai-gateway", "app", "log", "storage", "web_search")
 STATUS_PATH: Final = "/aigateway/v1/config"
 

@@ -30,7 +30,6 @@ DOCUMENT: Final = "document"
 MANIFEST: Final = "manifest"
 SIGNATURE: Final = "signature"
 FIELDS: Final = (DOCUMENT, MANIFEST, SIGNATURE)
-MAX_SHARDS: Final = 64
 
 _KEY: Final = re.compile(rb"[0-9a-f]{64}")
 
@@ -86,7 +85,7 @@ def document_key(gateway: str, file: str) -> str:
 
 def possible_files() -> list[str]:
     """Return the name of every document that any gateway can have."""
-    return [documents.CONFIG_FILE, *map(documents.models_file, range(MAX_SHARDS))]
+    return [documents.CONFIG_FILE, *map(documents.models_file, range(documents.MAX_SHARDS))]
 
 
 def is_key(value: bytes) -> bool:

@@ -23,10 +23,9 @@ from aigateway_config.source import Reading
 LIMIT_BYTES: Final = 1024 * 1024
 """No file of a ConfigMap or Secret is larger. Source: Kubernetes, `MaxSecretSize` and ConfigMap validation."""
 
-MAX_SHARDS: Final = 64
-MANIFESTS: Final = (documents.CONFIG_MANIFEST, *(documents.models_manifest(shard) for shard in range(MAX_SHARDS)))
+MANIFESTS: Final = (documents.CONFIG_MANIFEST, *(documents.models_manifest(shard) for shard in range(documents.MAX_SHARDS)))
 """Every name that a manifest may have: looked up in a folder, since a folder of credentials may hold thousands of others."""
-CREDENTIALS_MANIFESTS: Final = tuple(documents.credentials_manifest(shard) for shard in (None, *range(MAX_SHARDS)))
+CREDENTIALS_MANIFESTS: Final = tuple(documents.credentials_manifest(shard) for shard in (None, *range(documents.MAX_SHARDS)))
 _MAJOR: Final = documents.schema_major(documents.SCHEMA)
 
 
@@ -126,7 +125,7 @@ def parse_manifest(manifest_file: str, content: bytes) -> Head:
     shard = None if file == documents.CONFIG_FILE else _shard(file)
     if manifest.shard != shard:
         raise _refused(manifest_file, Reason.OTHER_SHARD, f"it says shard {manifest.shard}: a document under a wrong name")
-    if not 1 <= manifest.shards <= MAX_SHARDS or (shard is not None and shard >= manifest.shards):
+    if not 1 <= manifest.shards <= documents.MAX_SHARDS or (shard is not None and shard >= manifest.shards):
         raise _refused(manifest_file, Reason.OTHER_SHARD, f"it says {manifest.shards} shards, of which this cannot be one")
     return Head(file, content, manifest.gateway, manifest.lineage, manifest.shards, manifest.revision, manifest.sha256)
 

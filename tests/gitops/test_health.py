@@ -86,6 +86,40 @@ def test_an_object_without_a_judgement_is_progressing(lua: ArgoLua, kind: str, s
     assert lua.health(obj)["status"] == "Progressing"
 
 
+def _judged(kind: str, *conditions: tuple[str, str, str, str], **status: Any) -> dict[str, Any]:
+    """Return an object whose present generation was judged so: (type, status, reason, message)."""
+    told = [dict(zip(("type", "status", "reason", "message"), one, strict=True)) for one in conditions]
+    spec = {"use": True, "current": "small"}
+    return {
+        "kind": kind,
+        "metadata": {"name": "chat", "generation": 3},
+        "spec": spec,
+        "status": {"observedGeneration": 3, "conditions": told, **status},
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_the_operator_does_not_know_yet_is_progressing(lua: ArgoLua, kind: str) -> None:
+    """A Secret that cannot be read now is no reason to page anybody, nor to let the next wave go."""
+    obj = _judged(kind, ("Ready", "Unknown", "Pending", "Secret 'keys' cannot be read."))
+    assert lua.health(obj) == {"status": "Progressing", "message": "Secret 'keys' cannot be read."}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_reason_is_told_once(lua: ArgoLua, kind: str) -> None:
+    """Ready may give the reason of Programmed itself."""
+    obj = _judged(
+        kind, ("Programmed", "False", "KeptLastGood", "Still served."), ("Ready", "False", "KeptLastGood", "Still served.")
+    )
+    assert lua.health(obj) == {"status": "Degraded", "message": "KeptLastGood: Still served."}
+
+
+def test_callers_know_a_model_by_its_public_name(lua: ArgoLua) -> None:
+    """Which is not always that of the object."""
+    obj = _judged("VirtualModel", ("Ready", "True", "Ready", "Served as 'fast'."), modelName="fast")
+    assert lua.health(obj)["message"].startswith("Served as 'fast' by backend 'small'.")
+
+
 @pytest.mark.parametrize("name", sorted(documents()))
 def test_configuration_of_argo_cd_holds_the_scripts(name: str) -> None:
     """What people paste is what is tested; `python -m hack.argocd` writes it."""

@@ -21,7 +21,7 @@ from aigateway_logs.spool.store import Spool
 from aigateway_logs.spool.waiting import Waiter
 from tests.eventually import eventually
 from tests.logs.faulty_disk import BROKEN, FULL, READ_ONLY, FaultyDisk, Switch
-from tests.logs.spooling import drain, find_left, keep, payload, spooling
+from tests.logs.spooling import SMALL, drain, find_left, keep, payload, spooling
 
 
 @pytest.mark.parametrize(
@@ -61,6 +61,36 @@ def test_a_failing_disk_holds_up_nobody_and_loses_nothing(
     expected = set(range(100, 107)) | (set() if from_the_start else set(range(20)))
     assert expected <= found.once()
     assert found.losses == []
+
+
+def ship_from_memory(spool: Spool) -> None:
+    """Take what the disk would not, as the shipper does; assert that nothing waits any more."""
+    for sequence, _ in spool.writer.held():
+        spool.writer.shipped(sequence)
+    assert spool.writer.backlog().memory_bytes == 0
+
+
+@pytest.mark.parametrize(("call", "from_the_start"), [("create", True), ("create", False), ("write", False)])
+def test_a_disk_is_not_held_to_work_because_nothing_waits_for_it(tmp_path: Path, call: str, from_the_start: bool) -> None:
+    """What it would not take was shipped from memory; to say that it works again would be the next record that fails."""
+    switch = Switch()
+    if from_the_start:
+        switch.fail(FULL, call)
+    with spooling(tmp_path, FaultyDisk(switch)) as (spool, heard):
+        if not from_the_start:
+            assert all(keep(spool, number).result(20) for number in range(2))  # a segment stays open
+            switch.fail(FULL, call)
+        assert [keep(spool, number, size=SMALL).result(20) for number in (100, 101)][-1] is False
+        eventually(lambda: ship_from_memory(spool), within_seconds=20)
+        tried = switch.hits
+        eventually(lambda: check(switch.hits >= tried + 2), within_seconds=20)
+        assert spool.writer.waits_in_vain()
+        assert len(heard.troubles) == 1, heard.troubles
+        switch.heal()
+        eventually(lambda: check(heard.troubles[-1] is None), within_seconds=20)
+        assert keep(spool, 102).result(20) is True
+        assert len(heard.troubles) == 2, heard.troubles
+    assert 102 in find_left(tmp_path).once()
 
 
 def test_a_full_memory_behind_a_failing_disk_drops_new_records_and_counts_each(tmp_path: Path) -> None:

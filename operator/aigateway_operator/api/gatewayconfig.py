@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import ConfigDict, Field
 
+from aigateway_config.documents import MAX_SHARDS
 from aigateway_operator.api.fields import (
     ATOMIC,
     DNS_LABEL,
@@ -28,7 +29,7 @@ from aigateway_operator.api.fields import (
 
 FIXED_SECTIONS: Final = ("app", "storage", "webSearch", "log")
 """Sections that pods read. A key that is set here may change its value but not vanish."""
-MAX_SHARDS: Final = 64
+MAX_LABELS: Final = 64
 
 Sink = Literal["mongodb", "file"]
 MAX_SINKS: Final = 2
@@ -189,7 +190,7 @@ class PodSelector(SpecModel):
     # One owner under server-side apply: half a selector from one manager and half from another selects the wrong pods.
     model_config = ConfigDict(json_schema_extra={"x-kubernetes-map-type": "atomic"})
 
-    match_labels: Annotated[dict[str, LabelValue], Field(max_length=MAX_SHARDS)] = Field(default_factory=dict)
+    match_labels: Annotated[dict[str, LabelValue], Field(max_length=MAX_LABELS)] = Field(default_factory=dict)
     """Labels that must all be there."""
     match_expressions: Annotated[list[LabelExpression], Field(max_length=32)] = Field(default_factory=list)
     """Further requirements."""

@@ -36,7 +36,6 @@ def parse_pod(obj: Mapping[str, Any]) -> PodState:
         terminating="deletionTimestamp" in metadata,
         host_network=(obj.get("spec") or {}).get("hostNetwork") is True,
         poked=(metadata.get("annotations") or {}).get(CONFIG_REVISION_ANNOTATION, ""),
-        resource_version=metadata["resourceVersion"],
     )
 
 

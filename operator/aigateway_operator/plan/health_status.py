@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from aigateway_operator.api.conditions import REASONS, ConditionType, Reason, Verdict
+from aigateway_operator.api.conditions import ConditionType, Reason, Verdict
 from aigateway_operator.plan.health import SEVERITY, Health, HealthOf, HealthReason, HealthState, Probing, Target
 from aigateway_operator.plan.probing import Backends
 from aigateway_operator.plan.snapshot import Stored
+from aigateway_operator.plan.told import verdict_told
 
 MAX_MESSAGE = 2048
 _REASONS = {
@@ -60,7 +61,8 @@ def backends_verdict(stored: Stored, backends: Backends, health: HealthOf) -> Ve
     judged = [(name, one) for name, one in found if one is not None]
     bad = [(name, one) for name, one in judged if one.state is not HealthState.UP]
     if not bad and len(judged) < len(found):
-        return _told_verdict(stored) or _unknown_backends()
+        told = verdict_told(stored.parse_status(), ConditionType.BACKENDS_REACHABLE, stored.generation)
+        return told or _unknown_backends()
     if not bad:
         message = f"Reachable: {', '.join(name for name, _ in found)}."
         return Verdict(ConditionType.BACKENDS_REACHABLE, "True", Reason.REACHABLE, message)
@@ -104,20 +106,6 @@ def _told(stored: Stored) -> dict[str, dict[str, Any]]:
         and entry.get("state") in states
         and isinstance(entry.get("message"), str)
     }
-
-
-def _told_verdict(stored: Stored) -> Verdict | None:
-    """Return BackendsReachable as it was last told of this very generation; None too for a reason of another version."""
-    for condition in stored.parse_status().get("conditions") or []:
-        if (
-            condition.get("type") == ConditionType.BACKENDS_REACHABLE
-            and condition.get("observedGeneration") == stored.generation
-            and condition["reason"] in REASONS
-        ):
-            return Verdict(
-                ConditionType.BACKENDS_REACHABLE, condition["status"], Reason(condition["reason"]), condition["message"]
-            )
-    return None
 
 
 def _unknown_backends() -> Verdict:

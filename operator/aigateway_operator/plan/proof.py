@@ -28,7 +28,6 @@ class PodState:
     terminating: bool
     host_network: bool
     poked: str = field(default="", compare=False)
-    resource_version: str = field(default="", compare=False)
 
     @property
     def desired(self) -> bool:

@@ -17,6 +17,7 @@ from aigateway_operator.plan import names, verdicts
 from aigateway_operator.plan.outcome import Outcome
 from aigateway_operator.plan.proof import Phase, Proof, Target
 from aigateway_operator.plan.snapshot import LiveObject, Snapshot, Stored
+from aigateway_operator.plan.told import verdict_told
 from aigateway_operator.plan.unit import Unit
 
 MAX_NAMED = 5
@@ -146,12 +147,11 @@ def _told(stored: Stored, target: Target) -> Propagation | None:
         return None
     if (rollout.get("revision"), rollout.get("credentialsRevision")) != (target.revision, target.credentials_revision):
         return None
-    for condition in status.get("conditions") or []:
-        if condition.get("type") == ConditionType.PROPAGATED and condition.get("reason") in _KEPT:
-            verdict = Verdict(ConditionType.PROPAGATED, condition["status"], Reason(condition["reason"]), condition["message"])
-            pods = {"pods": status["pods"]} if isinstance(status.get("pods"), str) else {}
-            return Propagation(verdict, {"rollout": rollout, **pods})
-    return None
+    verdict = verdict_told(status, ConditionType.PROPAGATED)
+    if verdict is None or verdict.reason not in _KEPT:
+        return None
+    pods = {"pods": status["pods"]} if isinstance(status.get("pods"), str) else {}
+    return Propagation(verdict, {"rollout": rollout, **pods})
 
 
 _KEPT = {Reason.PROPAGATED, Reason.PROGRESSING, Reason.STRAGGLERS, Reason.UNREACHABLE, Reason.NO_PODS}

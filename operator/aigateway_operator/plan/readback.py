@@ -18,7 +18,6 @@ from pydantic import ValidationError
 
 from aigateway_config import documents
 from aigateway_operator.api import meta
-from aigateway_operator.api.gatewayconfig import MAX_SHARDS
 from aigateway_operator.plan import names
 from aigateway_operator.plan.known import Known
 from aigateway_operator.plan.snapshot import LiveObject, Served
@@ -160,7 +159,7 @@ def _manifests(
     file = documents.CONFIG_MANIFEST if shard is None else documents.models_manifest(shard)
     manifest = _believed(partial(documents.Manifest.model_validate_json, values.get(file, b"")))
     if manifest is not None and not (
-        (manifest.lineage, manifest.shard) == (lineage, shard) and 1 <= manifest.shards <= MAX_SHARDS
+        (manifest.lineage, manifest.shard) == (lineage, shard) and 1 <= manifest.shards <= documents.MAX_SHARDS
     ):
         manifest = None
     file = documents.credentials_manifest(shard)

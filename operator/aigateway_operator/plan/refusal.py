@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from aigateway_operator.api.conditions import REASONS, ConditionType, Reason, Verdict
+from aigateway_operator.api.conditions import ConditionType, Reason, Verdict
 from aigateway_operator.api.meta import GATEWAY_CONFIG
 from aigateway_operator.plan.result import StatusWrite
 from aigateway_operator.plan.snapshot import Snapshot, Stored
+from aigateway_operator.plan.told import verdict_told
 
 _NOT_FIELDS = frozenset({"conditions", "observedGeneration"})
 
@@ -37,7 +38,8 @@ def _with(said: Mapping[ConditionType, Verdict], programmed: Verdict, stored: St
         if kind is ConditionType.PROGRAMMED:
             yield programmed
         elif kind is ConditionType.PROPAGATED:
-            yield _told(stored, kind) or verdict
+            # Pods have not been asked about anything else.
+            yield verdict_told(stored.parse_status(), kind) or verdict
         elif kind is ConditionType.READY and verdict.status == "True":
             yield replace(programmed, type=kind)
         else:
@@ -46,14 +48,6 @@ def _with(said: Mapping[ConditionType, Verdict], programmed: Verdict, stored: St
 
 def _fields(stored: Stored) -> dict[str, object]:
     return {name: value for name, value in stored.parse_status().items() if name not in _NOT_FIELDS}
-
-
-def _told(stored: Stored, kind: ConditionType) -> Verdict | None:
-    """Return what status says: pods have not been asked about anything else."""
-    for condition in stored.parse_status().get("conditions") or []:
-        if condition.get("type") == kind and condition["reason"] in REASONS:
-            return Verdict(kind, condition["status"], Reason(condition["reason"]), condition["message"])
-    return None
 
 
 def _is_programmed(stored: Stored) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from math import ceil
 
+from aigateway_config import documents
 from aigateway_operator.api.conditions import ConditionType, Reason, Status, Verdict
-from aigateway_operator.api.gatewayconfig import MAX_SHARDS
 from aigateway_operator.plan.secret_state import SecretState
 from aigateway_operator.render.files import LIMIT_BYTES
 from aigateway_operator.render.references import SecretRef
@@ -92,7 +92,7 @@ def too_large(gateway: str, wanted_bytes: int, shards: int) -> str:
 
     The size is told in steps of 64 KiB, so that the status of what does not fit does not follow every edit of others.
     """
-    needed = min(MAX_SHARDS, max(2, shards * 2, ceil(wanted_bytes * shards / (WARN_FRACTION * LIMIT_BYTES))))
+    needed = min(documents.MAX_SHARDS, max(2, shards * 2, ceil(wanted_bytes * shards / (WARN_FRACTION * LIMIT_BYTES))))
     kibibytes = ceil(wanted_bytes / STEP_BYTES) * STEP_BYTES // 1024
     return (
         f"The document or its credentials would take up to {kibibytes} KiB, more than the "

@@ -24,6 +24,7 @@ from aigateway_operator.admission.certificate_plan import (
 )
 from aigateway_operator.admission.certificates import (
     BACKDATE,
+    Authority,
     issue_leaf,
     make_authority,
     parse_authorities,
@@ -227,6 +228,47 @@ def test_new_authority_signs_only_after_it_was_live_for_the_settle_time() -> Non
     assert cluster.reasons[-1] == "a former certificate authority is trusted no more, since its last leaf is over"
 
 
+def test_the_end_of_an_old_authority_is_due_by_itself() -> None:
+    """Nothing else would happen on that day, so trust in it would last until something does."""
+    cluster = started()
+    rotation = START.replace(microsecond=0) + 365 * DAY * 2 / 3
+    cluster.run(rotation + SETTINGS.settle - timedelta(seconds=1))
+    end = cluster.must_leaf.not_valid_after_utc
+    while cluster.now < end:
+        cluster.now = cluster.step()
+    cluster.step()
+    assert cluster.authorities == 1
+    assert cluster.now - end < MINUTE
+
+
+def test_an_authority_that_one_of_two_webhooks_does_not_know_signs_nothing() -> None:
+    """Somebody holds on to the old bundle of one: API servers would refuse its calls, and with them every edit."""
+    cluster = started(live=[b"", b""])
+    rotation = START.replace(microsecond=0) + 365 * DAY * 2 / 3
+    cluster.run(rotation + MINUTE)
+    assert cluster.live is not None
+    old = cluster.must_leaf.issuer
+    cluster.live = [cluster.live[0], cluster.bundles[0][1]]
+    cluster.frozen_bundle = True
+    cluster.run(rotation + 20 * MINUTE)
+    assert cluster.must_leaf.issuer == old
+    assert all(accepts(bundle, cluster.must_leaf, cluster.now) for bundle in cluster.live)
+
+
+def test_a_set_of_which_only_the_next_key_is_left_is_made_whole_by_it() -> None:
+    """It is published already, so that nothing has to be made and waited for."""
+    cluster = started()
+    cluster.run(START.replace(microsecond=0) + 365 * DAY * 2 / 3 + MINUTE)
+    assert cluster.stored is not None
+    bundle = cluster.stored["ca.crt"]
+    assert "next-ca.key" in cluster.stored
+    cluster.stored |= {"ca.key": b"garbage", "tls.crt": b"", "tls.key": b""}
+    cluster.run(cluster.now + timedelta(seconds=5))
+    assert cluster.leaf is not None
+    assert accepts(bundle, cluster.must_leaf, cluster.now)
+    assert _fits(cluster)
+
+
 def test_an_interrupted_publication_starts_the_settle_time_anew() -> None:
     """Somebody takes the new authority out of caBundle for a moment: the leaf is not signed by it before it is known again."""
     cluster = started()
@@ -353,6 +395,45 @@ def test_a_pair_that_does_not_fit_is_replaced() -> None:
     assert accepts(cluster.bundles[-1][1], cluster.must_leaf, cluster.now)
 
 
+def test_a_leaf_that_only_names_our_authority_is_replaced() -> None:
+    """Signed by somebody else in its name: no API server would accept it, so that every edit would be refused."""
+    cluster = started()
+    assert cluster.stored is not None
+    bundle = cluster.stored["ca.crt"]
+    forged = Authority(parse_certificates(bundle)[0], ec.generate_private_key(ec.SECP256R1()))
+    leaf = issue_leaf(forged, SETTINGS.names, cluster.now, 7 * DAY)
+    cluster.stored |= {"tls.crt": render_certificates([leaf.certificate]), "tls.key": render_key(leaf.key)}
+    cluster.step()
+    assert cluster.must_leaf != leaf.certificate
+    assert accepts(bundle, cluster.must_leaf, cluster.now)
+
+
+def test_a_name_that_is_added_renews_the_leaf() -> None:
+    """One of several that it bears is not enough: API servers call the webhook by the new one too."""
+    cluster = started()
+    first = cluster.must_leaf
+    cluster.settings = CertificateSettings((*SETTINGS.names, "webhook.example.com"))
+    cluster.step()
+    assert cluster.must_leaf != first
+    cluster.settings = SETTINGS
+    renewed = cluster.must_leaf
+    cluster.step()
+    assert cluster.must_leaf == renewed, "one that is for more than is asked for is good"
+
+
+def test_a_leaf_never_outlives_its_authority() -> None:
+    """Replicas would go on serving what nobody accepts, and tell of a certificate that is good for days."""
+    authority = make_authority(START, 2 * DAY)
+    leaf = issue_leaf(authority, SETTINGS.names, START, 7 * DAY)
+    assert leaf.certificate.not_valid_after_utc == authority.certificate.not_valid_after_utc
+
+
+def test_a_bundle_is_the_same_bytes_in_whatever_order_its_authorities_are_found() -> None:
+    """Two leaders in turn must not write it back and forth."""
+    first, second = (make_authority(now, 365 * DAY).certificate for now in (START, START + DAY))
+    assert render_certificates([first, second]) == render_certificates([second, first])
+
+
 def test_a_lost_authority_key_is_replaced_without_a_moment_of_distrust() -> None:
     """The leaf serves on; a new authority is published, settles, and takes over."""
     cluster = started()
@@ -425,6 +506,8 @@ def test_lives_that_leave_no_time_to_rotate_are_refused() -> None:
     """The last third of an authority's life must hold the settle time and a leaf."""
     with pytest.raises(ValueError, match="three times"):
         CertificateSettings((NAME,), leaf_life=timedelta(days=200))
+    with pytest.raises(ValueError, match="three times"):
+        CertificateSettings((NAME,), leaf_life=timedelta(days=100), settle=timedelta(days=50))
 
 
 GARBAGE = st.one_of(

@@ -511,6 +511,37 @@ def test_a_credential_that_is_no_text_counts_as_missing() -> None:
     assert [(fault.file, fault.reason) for fault in outcome.faults] == [("openai.api-key", Reason.UNREADABLE)]
 
 
+def test_a_credential_that_was_no_text_once_is_waited_for_when_it_is_named_again() -> None:
+    """Dropped meanwhile and mended since: a document that comes before its key would answer callers 503 until that is there."""
+    writer = make_writer()
+    writer.values["fresh.api-key"] = "sk-fresh"
+    writer.put("chat", backends=[keyed_backend("fresh")])
+    writer.write()
+    state = State()
+    rubbish = {"fresh.api-key": b"\xff\xfe"}
+    broken = take(state, mounted(writer, credentials=writer.credentials | rubbish)).configuration
+    assert broken is not None
+    assert broken.models["chat"].live.api_key is None
+    writer.put("chat")
+    writer.write()
+    take(state, mounted(writer, credentials=writer.credentials | rubbish))
+    del writer.values["fresh.api-key"]  # as the operator does it: once every pod runs the document that names it no more
+    without = take(state, writer.write().reading()).configuration
+    assert without is not None
+    assert without.models["chat"].live.api_key_ref != "fresh.api-key"
+    writer.values["fresh.api-key"] = "sk-mended"
+    writer.put("chat", backends=[keyed_backend("fresh")])
+    writer.write()
+    early = take(state, writer.reading(documents_only=True), "api")
+    assert early.configuration is without
+    assert reasons(early) == {"CredentialsPending"}
+    mended = take(state, writer.reading()).configuration
+    assert mended is not None
+    key = mended.models["chat"].live.api_key
+    assert key is not None
+    assert key.get_secret_value() == "sk-mended"
+
+
 def test_the_key_of_the_mirror_is_read_even_if_no_manifest_lists_it() -> None:
     """`_mirror.key` is beside the credentials; the Redis source verifies with it."""
     writer = make_writer()

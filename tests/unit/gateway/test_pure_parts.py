@@ -107,6 +107,32 @@ def test_a_line_end_is_not_part_of_a_key() -> None:
     assert str(target.chat) == "http://10.0.0.1/v1/chat/completions"
 
 
+def test_a_target_says_all_that_a_request_to_its_backend_needs() -> None:
+    """A slash too many would be another path, and a compressed answer one that cannot be passed on piece by piece."""
+    backend = make_backend(api_key=SecretStr("sk-a"), base_url="http://10.0.0.1/v1/")
+    target = Serving(make_configuration(make_model("a", backend)), Gates(1, 0, 1)).target("a", b"key-chat")
+    assert str(target.chat) == "http://10.0.0.1/v1/chat/completions"
+    assert str(target.embeddings) == "http://10.0.0.1/v1/embeddings"
+    assert target.headers["Accept-Encoding"] == "identity"
+    assert target.secrets == ("sk-a",), "an upstream's error may quote the key, and must not get to callers"
+
+
+def test_a_backend_whose_key_is_missing_is_to_be_tried_again_soon() -> None:
+    """Secrets are made anew by controllers; clients that are told nothing give up, or hammer."""
+    serving = Serving(make_configuration(make_model("a", make_backend(api_key=SecretStr("")))), Gates(1, 0, 1))
+    with pytest.raises(ApiError) as caught:
+        serving.target("a", b"key-chat")
+    assert caught.value.retry_after_seconds == 5
+
+
+def test_a_flip_leaves_the_queue_of_the_old_backend_behind() -> None:
+    """Requests that wait for a backend that hangs must not hold up those for the one that took its place."""
+    gates = Gates(1, 0, 1)
+    old = Serving(make_configuration(make_model("a", make_backend(name="small"))), gates)
+    new = Serving(make_configuration(make_model("a", make_backend(name="big"))), gates, old)
+    assert new.target("a", b"key-chat").gate is not old.target("a", b"key-chat").gate
+
+
 async def test_a_gate_admits_in_order_and_refuses_beyond_its_queue() -> None:
     """One inside, two waiting, the fourth refused; the waiting ones enter as they came."""
     gate, order, release = Gate(1, 2, 5), list[int](), asyncio.Event()

@@ -556,6 +556,31 @@ async def test_a_new_gateway_whose_documents_are_refused_says_so() -> None:
 
 
 @virtual
+async def test_what_was_said_while_documents_were_refused_is_taken_back_by_the_round_that_succeeds() -> None:
+    """An edit that changes no document is refused with its neighbour's; its status is still under way when that is written.
+
+    Nothing that the next round is made from differs for it, and its own status write wakes nobody: `WriteRefused` stayed.
+    """
+    async with world() as at:
+        at.furnish(model(), model("other"))
+        await at.settle()
+        at.cluster.make(SECRETS, secret("more"))
+        gate = at.cluster.hang("patch_status", times=1000, resource=VIRTUAL_MODELS)
+        at.cluster.fail("replace", Forbidden("denied by policy", status=403), resource=SECRETS)
+        at.cluster.change(VIRTUAL_MODELS, "ai", "other", spec=model("other", modelName="other")["spec"])
+        at.cluster.change(VIRTUAL_MODELS, "ai", "chat", spec=model(proxyKeySecretRef={"name": "more", "key": "proxy"})["spec"])
+        await asyncio.sleep(5)
+        assert at.served()["chat"]["proxy_key_ref"] == "more.proxy"
+        refused = [call for call in at.cluster.calls if call.verb == "patch_status" and "WriteRefused" in str(call.sent)]
+        assert "other" in [call.name for call in refused], "it is to be told of a refusal first, or this shows nothing"
+        gate.set()
+        await at.settle(60)
+        for name in ("chat", "other"):
+            assert at.condition("Programmed", name) == ("True", "Programmed")
+            assert at.condition("Ready", name) == ("True", "Ready")
+
+
+@virtual
 async def test_an_old_deletion_takes_no_status_from_the_object_made_again() -> None:
     """The watch tells of the former object after our LIST has brought the one that was made since."""
     async with world() as at:
