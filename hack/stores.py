@@ -140,7 +140,9 @@ class RedisServer(_Store):
 
 
 class MongoServer(_Store):
-    """A MongoDB wire server without authentication; see `hack/servers/mongowire`."""
+    """A MongoDB wire server without authentication; see `hack/servers/mongowire`. Its garbage is collected later than by
+    Go's default; SQLite's durability is untouched (docs/decisions.md, Logs).
+    """
 
     binary_name = "mongowire"
 

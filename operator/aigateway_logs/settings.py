@@ -71,7 +71,7 @@ class SpoolSettings:
     max_bytes: int = 256 * 1024 * 1024
     """Bound on disk, this process's own and what it adopted: about a day of a busy gateway's warnings and operations."""
     segment_bytes: int = 1024 * 1024
-    """Size at which a new file begins: at most that much is sent twice after a crash (and found to be there)."""
+    """Size at which a new file begins: at most that much and a batch are sent twice after a crash (and found to be there)."""
     memory_bytes: int = 8 * 1024 * 1024
     """Bound of what waits in memory while the disk is slow, full or read-only."""
     gather_seconds: float = 0.015

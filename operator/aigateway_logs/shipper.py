@@ -31,6 +31,7 @@ _ADOPT_SECONDS: Final = 30.0
 _EXPIRE_SECONDS: Final = 3600.0
 _SLACK_SECONDS: Final = 2.0
 _BOOTS_AT_ONCE: Final = 4
+_ROUND_SECONDS: Final = 1.0
 
 
 class Shipper:
@@ -162,16 +163,13 @@ class Shipper:
                 await asyncio.sleep(_LINGER_SECONDS)
 
     async def _round(self, spool: Spool, store: LogStore, mongodb: MongoSettings) -> bool:
-        """Ship a batch of each boot; whether there was any."""
+        """Ship what each boot has, for about a second of it; whether there was any."""
         read = [(reader, self._batch(reader, mongodb.batch_records)) for reader in spool.readers()[:_BOOTS_AT_ONCE]]
-        batches = [(reader, batch) for reader, batch in read if batch is not None]
+        lanes = [(reader, batch) for reader, batch in read if batch is not None]
         async with asyncio.TaskGroup() as group:
-            for _, batch in batches:
-                group.create_task(self._insert(store, mongodb, batch.boot, batch.records))
-        for reader, batch in batches:
-            reader.acknowledge(batch)
-            spool.note(batch.losses)
-        some = bool(batches)
+            for reader, batch in lanes:
+                group.create_task(self._ship_boot(spool, store, mongodb, reader, batch, ahead=len(lanes) == 1))
+        some = bool(lanes)
         held = spool.writer.held()[: mongodb.batch_records]
         if held:
             await self._insert(store, mongodb, spool.boot, held)
@@ -181,12 +179,38 @@ class Shipper:
         spool.tell_drops()
         return some
 
-    def _batch(self, reader: SpoolReader, most: int) -> Batch | None:
-        """Return the next batch of a boot. One at a time: two at once make a server with one writer slower, no other faster."""
+    async def _ship_boot(
+        self, spool: Spool, store: LogStore, mongodb: MongoSettings, reader: SpoolReader, first: Batch, *, ahead: bool
+    ) -> None:
+        """Ship a boot from `first` on, acknowledged in order; `ahead`: of a backlog the next batch is on its way while the
+        server works on this one. What was sent behind one that fails is sent again with it.
+        """
+        until = time.monotonic() + _ROUND_SECONDS
+        async with asyncio.TaskGroup() as group:
+
+            def send(batch: Batch) -> tuple[Batch, asyncio.Task[None]]:
+                return batch, group.create_task(self._insert(store, mongodb, batch.boot, batch.records))
+
+            under_way = [send(first)]
+            while under_way:
+                if ahead and not self._changed and not self._must_stop() and time.monotonic() < until:
+                    following = self._behind(reader, under_way[-1][0], mongodb.batch_records)
+                    under_way += [] if following is None else [send(following)]
+                batch, sent = under_way.pop(0)
+                await sent
+                reader.acknowledge(batch)
+                spool.note(batch.losses)
+
+    def _batch(self, reader: SpoolReader, most: int, behind: Batch | None = None) -> Batch | None:
+        """Return the next batch of a boot."""
         try:
-            return reader.read(most)
+            return reader.read(most, behind)
         except OSError:
             return None  # the disk fails: the writer says so
+
+    def _behind(self, reader: SpoolReader, batch: Batch, most: int) -> Batch | None:
+        """Return the batch behind one that is under way, if there is enough for one; a trickle waits for company."""
+        return self._batch(reader, most, batch) if reader.pending_bytes(batch) >= _FEW_BYTES else None
 
     async def _insert(self, store: LogStore, mongodb: MongoSettings, boot: str, records: Sequence[tuple[int, bytes]]) -> None:
         streams: dict[LogType, list[Document]] = {}

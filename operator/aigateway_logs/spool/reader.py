@@ -61,7 +61,7 @@ class Batch:
 
 
 class SpoolReader:
-    """A position in the records of one boot. Reading does not move it; `acknowledge` does."""
+    """A position in the records of one boot. Reading does not move it; `acknowledge` does, batch by batch in order."""
 
     def __init__(self, disk: Disk, feed: Feed, expected: int) -> None:
         """`expected` is the sequence of the first record that can be there."""
@@ -72,28 +72,39 @@ class SpoolReader:
         self._path: Path | None = None
         self._offset = 0
         self._data = b""
+        self._data_path: Path | None = None
         self._data_start = 0
         self._elsewhere: list[tuple[int, int]] = []
         self._finished: set[Path] = set()
 
-    def read(self, most: int) -> Batch | None:
-        """Return up to `most` records behind the position; None when nothing is there now. Raises OSError."""
-        while (segment := self._current()) is not None:
+    def read(self, most: int, behind: Batch | None = None) -> Batch | None:
+        """Return up to `most` records behind the position, or behind a batch that is not acknowledged yet; None when nothing
+        is there now. Raises OSError.
+        """
+        for segment in self._waiting(behind):
             closed = segment.closed  # asked before reading: the writer may append and close it meanwhile
-            batch = self._read_segment(segment, most)
+            batch = self._read_segment(segment, most, behind)
             if batch.records:
                 return batch
             if not closed:
                 return None
-            self._finish(segment)
+            if behind is None:  # else what lies before it is under way, and it is trimmed with that
+                self._finish(segment)
         return None
 
     def acknowledge(self, batch: Batch) -> None:
-        """Move behind `batch`; trims its segment if that was the end of it."""
-        self._offset, self._expected = batch.end, batch.expected
-        segment = self._current()
-        if segment is not None and segment.path == batch.path and segment.closed and self._offset >= segment.length:
-            self._finish(segment)
+        """Move behind `batch`, the first that is not acknowledged; trims what lies before, and its segment if it ends there."""
+        segments = self._waiting()
+        if batch.path not in [segment.path for segment in segments]:
+            return  # given up by the writer meanwhile: what it held is written, and sent, again
+        self._path, self._offset, self._expected = batch.path, batch.end, batch.expected
+        for segment in segments:
+            if segment.path != batch.path:
+                self._finish(segment)  # its rest was read, and held nothing
+                continue
+            if segment.closed and self._offset >= segment.length:
+                self._finish(segment)
+            return
 
     def trim_again(self) -> bool:
         """Try once more what could not be removed; whether nothing is left of that."""
@@ -106,17 +117,20 @@ class SpoolReader:
         """Records `first`..`last` were shipped from memory: they may never come to lie on disk."""
         self._elsewhere.append((first, last))
 
-    def pending_bytes(self) -> int:
-        """Bytes on disk behind the position."""
-        left = [segment for segment in self._feed.segments() if segment.path not in self._finished]
-        return sum(max(segment.length - (self._offset if segment.path == self._path else 0), 0) for segment in left)
+    def pending_bytes(self, behind: Batch | None = None) -> int:
+        """Bytes on disk behind the position, or behind a batch that is not acknowledged yet."""
+        return sum(max(segment.length - self._start(segment, behind), 0) for segment in self._waiting(behind))
 
-    def _current(self) -> Segment | None:
-        """Return the first segment that is not finished; the position moves to its beginning if it is a new one."""
-        segment = next((segment for segment in self._feed.segments() if segment.path not in self._finished), None)
-        if segment is not None and segment.path != self._path:
-            self._path, self._offset, self._data = segment.path, 0, b""
-        return segment
+    def _waiting(self, behind: Batch | None = None) -> list[Segment]:
+        """Segments that are not finished, from that of `behind` on (all of them once that is gone)."""
+        left = [segment for segment in self._feed.segments() if segment.path not in self._finished]
+        at = next((at for at, segment in enumerate(left) if behind is not None and segment.path == behind.path), 0)
+        return left[at:]
+
+    def _start(self, segment: Segment, behind: Batch | None) -> int:
+        """Offset in `segment` from which on nothing was read: 0 in one that comes after the position."""
+        path, offset = (self._path, self._offset) if behind is None else (behind.path, behind.end)
+        return offset if segment.path == path else 0
 
     def _finish(self, segment: Segment) -> None:
         """Trim; what a read-only disk keeps is skipped, and tried again by `trim_again`."""
@@ -127,13 +141,14 @@ class SpoolReader:
         else:
             self._finished.discard(segment.path)
 
-    def _read_segment(self, segment: Segment, most: int) -> Batch:
+    def _read_segment(self, segment: Segment, most: int, behind: Batch | None) -> Batch:
         """Return what lies behind the position: no records when the file is gone, cut, or holds no more."""
-        data = self._bytes(segment)
-        start = self._offset - self._data_start or (header_length(data) if self._offset == 0 else 0)
+        offset = self._start(segment, behind)
+        data = self._bytes(segment, offset)
+        start = offset - self._data_start or (header_length(data) if offset == 0 else 0)
         records: list[tuple[int, bytes]] = []
         losses: list[Loss] = []
-        expected, damaged, end = self._expected, False, start
+        expected, damaged, end = self._expected if behind is None else behind.expected, False, start
         for found in scan(data, start):
             if isinstance(found, Damage):
                 damaged = True
@@ -150,12 +165,12 @@ class SpoolReader:
             self._data = b""  # the file may grow: what was read of it, a header say, must not stand for all of it
         return Batch(self.boot, tuple(records), tuple(losses), segment.path, self._data_start + end, expected)
 
-    def _bytes(self, segment: Segment) -> bytes:
-        """Bytes around the position, kept between batches; from the beginning of the file where the position is 0."""
-        if not self._data_start <= self._offset < self._data_start + len(self._data):
-            self._data_start = self._offset
+    def _bytes(self, segment: Segment, offset: int) -> bytes:
+        """Bytes around `offset`, kept between batches; from the beginning of the file where the offset is 0."""
+        if self._data_path != segment.path or not self._data_start <= offset < self._data_start + len(self._data):
+            self._data_path, self._data_start = segment.path, offset
             try:
-                self._data = self._disk.read(segment.path, self._offset, max(segment.length - self._offset, 0))
+                self._data = self._disk.read(segment.path, offset, max(segment.length - offset, 0))
             except FileNotFoundError:
                 self._data = b""
         return self._data
