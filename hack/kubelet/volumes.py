@@ -29,7 +29,7 @@ import aiohttp
 
 from hack.controlplane import ControlPlane
 from hack.kubelet.sources import Key, MountError, names_in, payload_of, values_of
-from hack.kubelet.timing import REAL, Schedule, Timing
+from hack.kubelet.timing import REAL, Loop, Schedule, Timing
 from hack.kubelet.watch import Collection, follow
 from hack.kubelet.writer import Payload, write_volume
 from hack.process import REAPER, ServerError
@@ -88,6 +88,7 @@ class KubeletVolumes:
         self.directory = directory.resolve()
         self._timing = timing
         self._random = Random(seed)  # noqa: S311 - delays, no secrets
+        self._pokes = Loop(self._random)
         self._pods: dict[str, _Pod] = {}
         self._values: dict[Key, dict[str, bytes]] = {}
         self._listed: set[str] = set()
@@ -247,7 +248,7 @@ class KubeletVolumes:
         if known is None:
             folder = self.directory / body["metadata"]["uid"] / "volumes"
             with self._changed:
-                self._pods[name] = known = _Pod(body, Schedule(self._timing, self._random), folder)
+                self._pods[name] = known = _Pod(body, Schedule(self._timing, self._random, self._pokes), folder)
                 self._changed.notify_all()
         elif _seen_by_kubelet(known.body) == _seen_by_kubelet(body):
             known.body = body
