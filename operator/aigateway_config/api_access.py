@@ -29,7 +29,7 @@ CLOSING_SECONDS: Final = 0.05
 """TLS connections that are closed need some turns of the loop to end; a loop that ends before leaves sockets open."""
 LIST_SECONDS: Final = 30.0
 """For one page."""
-PAGE_ITEMS: Final = 8
+PAGE_ITEMS: Final = 2
 """ConfigMaps a page of a list: all at once would take three times their size of a pod's memory, which it keeps."""
 OPENING_SECONDS: Final = 15.0
 """How long a watch may take to begin; the server answers its head at once."""
@@ -105,20 +105,25 @@ class ConfigMaps:
         A Refusal of 410 means that the moment is too long ago by now: begin again.
         """
         asked = {**query, "limit": str(PAGE_ITEMS)}
-        timeout = aiohttp.ClientTimeout(total=LIST_SECONDS, sock_connect=CONNECT_SECONDS)
         while True:
-            async with self._session.get(
-                self._url, params=asked, headers=self._access.headers(), timeout=timeout, allow_redirects=False
-            ) as response:
-                await _check(response, "list")
-                page = from_json(await response.read(), cache_strings="keys")
-            if not isinstance(page, dict) or not isinstance(page.get("metadata"), dict):
-                raise ValueError("the list is no list")
+            page = await self._page(asked)
             following = page["metadata"].get("continue")
             yield page
             if not following:
                 return
+            del page  # or two would be in memory at a time
             asked["continue"] = str(following)
+
+    async def _page(self, asked: Mapping[str, str]) -> JsonObject:
+        timeout = aiohttp.ClientTimeout(total=LIST_SECONDS, sock_connect=CONNECT_SECONDS)
+        async with self._session.get(
+            self._url, params=asked, headers=self._access.headers(), timeout=timeout, allow_redirects=False
+        ) as response:
+            await _check(response, "list")
+            page = from_json(await response.read(), cache_strings="keys")
+        if not isinstance(page, dict) or not isinstance(page.get("metadata"), dict):
+            raise ValueError("the list is no list")
+        return page
 
     async def watch(self, query: Mapping[str, str], version: str) -> AsyncGenerator[list[JsonObject], None]:
         """Yield the events after `version` as they arrive, all of one packet together; ends when the server ends it.

@@ -4,7 +4,8 @@
 
 Needs `list` and `watch` of ConfigMaps in its own namespace, and aiohttp. Brings documents only: credentials and the lineage
 come from the mounted volume, and the state machine lets a document wait for credentials that are not there yet. Never
-writes and never reads Secrets. An outage costs nothing: what is known is kept, and the volume goes on.
+writes and never reads Secrets. An outage costs nothing: what is known is kept, and the volume goes on. A document that is in
+force is not kept here as text besides: nobody asks for it again, and it would be half a megabyte for a thousand models.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
+from pydantic_core import from_json
+
 from aigateway_config import documents
 from aigateway_config.errors import SourceFault
 from aigateway_config.source import MemoryReading, Offer
 
 if TYPE_CHECKING:
     from aigateway_config.api_access import ApiAccess, ConfigMaps
+    from aigateway_config.configuration import Configuration
 
 GATEWAY_LABEL: Final = "ai-gateway.io/gateway"
 """Label of every ConfigMap that the operator makes: the name of its GatewayConfig."""
@@ -51,7 +55,9 @@ class _Selection:
 
 
 class ApiWatch:
-    """A source: the ConfigMaps of one gateway, followed by label, or by name where the Role lists `resourceNames`.
+    """A source, and a follower of the configuration in force: the ConfigMaps of one gateway.
+
+    Followed by label, or by name where the Role lists `resourceNames`.
 
     gateway: name of the GatewayConfig. access: None for this pod's ServiceAccount. config_maps: exact names
     (`main-config`, `main-models-00` …), one watch each; None: one watch by label, which also sees shards that come later.
@@ -72,14 +78,19 @@ class ApiWatch:
         self._files: dict[_Selection, dict[str, Mapping[str, bytes]]] = {selection: {} for selection in self._selections}
         self._ignored: Counter[str] = Counter()
         self._changed = asyncio.Event()
+        self._in_force: Configuration | None = None
 
     @property
     def ignored(self) -> Mapping[str, int]:
         """ConfigMaps that carry the gateway's label without being one of its own (`ForeignConfigMap`), once a sighting."""
         return self._ignored
 
+    def follow(self, configuration: Configuration) -> None:
+        """Take note of what is in force: the text of those documents is let go of."""
+        self._in_force = configuration
+
     async def run(self, offer: Offer) -> None:
-        """Offer all documents now and after every change, until cancelled.
+        """Offer all documents that are not in force now and after every change, until cancelled.
 
         Raises SourceFault where a new start may help: no ServiceAccount, an unusable CA file, a certificate that does not
         verify (the CA may have been rotated). Every other fault is tried again here.
@@ -87,6 +98,7 @@ class ApiWatch:
         from aigateway_config.api_access import ApiAccess, open_config_maps  # imported when used: needs aiohttp
 
         access = self._access or ApiAccess.in_cluster()
+        self._in_force = None  # of this run: who offers to another reader begins from nothing
         for selection in self._selections:
             selection.version = None
         try:
@@ -102,8 +114,11 @@ class ApiWatch:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            shown = [maps for by_name in self._files.values() for maps in by_name.values()]
+            shown = [files for by_name in self._files.values() for files in by_name.values()]
             await offer(MemoryReading({name: content for files in shown for name, content in files.items()}))
+            for by_name in self._files.values():
+                for name, files in by_name.items():
+                    by_name[name] = self._needed(files)
 
     async def _follow(self, client: ConfigMaps, selection: _Selection) -> None:
         from aiohttp import ClientConnectorCertificateError, ClientError  # imported when used
@@ -141,7 +156,7 @@ class ApiWatch:
         async with aclosing(client.pages(selection.query)) as pages:
             async for page in pages:
                 for item in page.get("items") or []:
-                    if files := self._files_of(item):
+                    if files := self._needed(self._files_of(item)):
                         found[str(item["metadata"]["name"])] = files
                 version = page["metadata"]["resourceVersion"]
         self._files[selection] = found
@@ -166,7 +181,7 @@ class ApiWatch:
         if kind == "BOOKMARK":
             return
         known, name = self._files[selection], str(obj["metadata"]["name"])
-        files = {} if kind == "DELETED" else self._files_of(obj)
+        files = {} if kind == "DELETED" else self._needed(self._files_of(obj))
         if files == known.get(name, {}):
             return  # labels or annotations changed, not the documents
         if files:
@@ -182,6 +197,25 @@ class ApiWatch:
             self._ignored["ForeignConfigMap"] += 1
         data = obj.get("data") or {}
         return {name: str(data[name]).encode(errors="surrogatepass") for name in wanted if name in data}
+
+    def _needed(self, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        """Return the files of a ConfigMap, less its document if that is in force just as its manifest says."""
+        current = self._in_force
+        if current is None or len(files) < 2:
+            return files
+        file, manifest_file = files
+        state = current.documents.get(file)
+        manifest = files[manifest_file]
+        return files if state is None or not _describes(manifest, current.lineage, state) else {manifest_file: manifest}
+
+
+def _describes(manifest: bytes, lineage: str, state: documents.DocumentState) -> bool:
+    try:
+        said = from_json(manifest, cache_strings="none")
+    except ValueError:
+        return False
+    wanted = lineage, state.revision, state.digest
+    return isinstance(said, dict) and (said.get("lineage"), said.get("revision"), said.get("sha256")) == wanted
 
 
 def files_of(gateway: str, config_map: str) -> tuple[str, ...]:

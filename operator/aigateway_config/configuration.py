@@ -43,6 +43,8 @@ class Configuration:
     """Virtual models of all shards by public name, those that are switched off included."""
     secrets: Mapping[str, SecretStr] = field(repr=False)
     """Credentials by file name."""
+    parts: Mapping[str, Mapping[str, Model]] = field(default_factory=dict, repr=False)
+    """Models by the document that holds them. A document whose models are the same has the same mapping as before."""
 
     @property
     def revision(self) -> int:
@@ -53,6 +55,19 @@ class Configuration:
     def credentials_revision(self) -> int | None:
         """The highest credentials revision in force; None: no credentials are mounted."""
         return max(self.credentials.values(), default=None)
+
+    def changed_models(self, old: Configuration) -> set[str]:
+        """Return the names of the models that are not the same object as in `old`, new ones and those that are gone included.
+
+        Costs what the documents hold that changed, not what all of them hold.
+        """
+        if not self.parts or not old.parts:
+            names = self.models.keys() | old.models.keys()
+        else:
+            files = self.parts.keys() | old.parts.keys()
+            pairs = [(self.parts.get(file, {}), old.parts.get(file, {})) for file in files]
+            names = {name for new, known in pairs if new is not known for name in (*new, *known)}
+        return {name for name in names if self.models.get(name) is not old.models.get(name)}
 
     def secret(self, ref: str | None) -> SecretStr | None:
         """Return the credential that a `*_ref` names; None for no reference, and for one whose Secret is missing.

@@ -6,7 +6,7 @@ Reads what is new in the reading, sorts it to the lineage it belongs to, and bri
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
 
@@ -34,7 +34,8 @@ from aigateway_config.verification import (
 class Round:
     """One judging. `active`, `next`, `retired` and `mounted` are the result; `changed`: readers would see a difference.
 
-    mounted: the volume has brought documents before, so that it is a fault when it does no more.
+    mounted: the volume has brought documents before, so that it is a fault when it does no more. heads: the manifests of the
+    reading that were understood, by document.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Round:
         self.retired = retired
         self.mounted = mounted
         self.faults: list[Fault] = []
+        self.heads: Mapping[str, Head] = {}
         self.changed = False
         self._gateway = gateway
         self._ignored: list[Reason] = []
@@ -57,7 +59,7 @@ class Round:
     def judge(self, reading: Reading) -> None:
         """Judge a reading. Raises ReadingMoved from it; everything else that is wrong becomes a fault."""
         decides = reading.credentials is not None
-        heads = self._heads(reading)
+        self.heads = heads = self._heads(reading)
         sets = [] if reading.credentials is None else self._credential_sets(reading.credentials)
         if decides:
             self._choose_lineage(reading, heads, sets)

@@ -7,7 +7,7 @@ nobody and starts nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -16,9 +16,8 @@ from aigateway_config import documents, joining
 from aigateway_config.configuration import Configuration
 from aigateway_config.era import Era
 from aigateway_config.errors import Fault, Reason
-from aigateway_config.model import Model
 from aigateway_config.round import Round
-from aigateway_config.source import Reading
+from aigateway_config.source import MemoryReading, Reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,10 @@ class Outcome:
 
 @dataclass(slots=True)
 class _SourceState:
-    """The last reading of a source that brings documents only, and what was wrong with each source's files."""
+    """The last reading of a source that brings documents only, and what was wrong with each source's files.
+
+    Of a reading in memory only what is not in force is kept: another lineage may come to need it.
+    """
 
     reading: Reading | None = None
     faults: dict[str, Fault] = field(default_factory=dict)
@@ -77,14 +79,14 @@ class State:
         self._remember(source, reading, judged)
         if judged.active is not None and judged.changed:
             self._joined = joining.join(judged.active.in_force, self._joined)
-            self._configuration = _configuration(judged.active, self._joined.models, now)
+            self._configuration = _configuration(judged.active, self._joined, now)
         return Outcome(self._configuration, self._faults(), tuple(judged.rejected()), now)
 
     def _remember(self, source: str, reading: Reading, judged: Round) -> None:
         state = self._sources.setdefault(source, _SourceState())
         if reading.credentials is None:
-            state.reading = reading
             files = set(reading.names())
+            state.reading = _unused(reading, judged)
             state.faults = {file: fault for file, fault in state.faults.items() if file not in files}
         else:
             state.faults = {}
@@ -113,7 +115,15 @@ class State:
         return [Fault(documents.CONFIG_FILE, Reason.INCOMPLETE, text), *era.pending()]
 
 
-def _configuration(era: Era, models: Mapping[str, Model], now: datetime) -> Configuration:
+def _unused(reading: Reading, judged: Round) -> Reading:
+    """Return a reading without the documents that came into force, if it holds them in memory."""
+    if not isinstance(reading, MemoryReading) or judged.active is None:
+        return reading
+    used = {file for file, head in judged.heads.items() if judged.active.runs(head)}
+    return MemoryReading({name: content for name, content in reading.files.items() if name not in used})
+
+
+def _configuration(era: Era, joined: joining.Joined, now: datetime) -> Configuration:
     config = era.in_force[documents.CONFIG_FILE].settings
     if config is None:
         raise AssertionError("a config.yml in force has settings")
@@ -127,6 +137,7 @@ def _configuration(era: Era, models: Mapping[str, Model], now: datetime) -> Conf
         storage=config.storage,
         web_search=config.web_search,
         log=config.log,
-        models=MappingProxyType(models),
+        models=MappingProxyType(joined.models),
         secrets=MappingProxyType(era.values),
+        parts=MappingProxyType(joined.parts),
     )

@@ -24,6 +24,9 @@ TAKE_OVER_SECONDS: Final = 0.3
 """How often a process without the port tries to get it."""
 RETRY_SECONDS: Final = 1.0
 """Pause after a fault of the folder or of the address."""
+GATHER_SECONDS: Final = 0.01
+"""Pause before a change is written to the folder: a process that has just swapped leaves the processor to those that have not.
+Meanwhile the folder holds an older answer, which claims less."""
 
 logger = logging.getLogger("aigateway_config")
 
@@ -86,6 +89,7 @@ class StatusReporter:
                     await asyncio.sleep(RETRY_SECONDS)
                 else:
                     await changed.wait()
+                    await asyncio.sleep(GATHER_SECONDS)
         finally:
             unwatch()
             folder.leave()

@@ -1,7 +1,8 @@
 """One configuration made ready for requests: whose key opens what, and where a request for a model goes.
 
 A request takes the `Serving` in force when it starts and keeps it to its end, so that an edit never changes a request half
-way. Made anew for every configuration; what did not change is taken over. Called by `state`, `calls` and `models`.
+way. Made anew for every configuration, in the event loop: at the cost of what changed, and of copies of three mappings. Called
+by `state`, `calls` and `models`.
 """
 
 from __future__ import annotations
@@ -45,11 +46,20 @@ class Serving:
     def __init__(self, configuration: Configuration, gates: Gates, previous: Serving | None = None) -> None:
         models = configuration.models
         self.configuration = configuration
-        self.keys: Keyring = Keyring(models, None if previous is None else previous.keys)
         self._gates = gates
-        known: Mapping[str, Target] = {} if previous is None else previous.targets
-        self.targets: dict[str, Target] = {name: target for name, target in known.items() if models.get(name) is target.model}
+        self.targets: dict[str, Target] = {}
         """Made so far, by public name."""
+        self.lost = False
+        """Whether the previous one has models that this one has not."""
+        if previous is None:
+            self.keys = Keyring(models)
+            return
+        changed = configuration.changed_models(previous.configuration)
+        self.keys = Keyring(models, previous.keys, changed)
+        self.targets = previous.targets.copy()
+        for name in changed:
+            self.targets.pop(name, None)
+        self.lost = any(name not in models for name in changed)
 
     def authenticate(self, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
         """Return the key a caller presents, before anything of its body is read. Raises ApiError (401).

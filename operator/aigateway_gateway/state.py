@@ -89,7 +89,8 @@ class Gateway:
 
     def _apply(self, new: Configuration) -> None:
         self._serving = Serving(new, self._gates, self._serving)
-        self._gates.prune(new.models)
+        if self._serving.lost:
+            self._gates.prune(new.models)
         self.stores.apply(new)
         logger.bind(gateway=new.gateway, revision=new.revision, models=len(new.models)).info("A configuration came into force")
 

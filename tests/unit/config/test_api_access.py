@@ -6,7 +6,10 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -16,10 +19,13 @@ from aigateway_config.api_access import ApiAccess
 from aigateway_config.api_watch import ApiWatch, files_of
 from aigateway_config.errors import SourceFault
 from aigateway_config.source import MemoryReading, Reading
-from aigateway_operator.api.meta import GATEWAY_LABEL
+from aigateway_config.state import State
+from aigateway_operator.api.meta import GATEWAY_LABEL, GatewayKey
 from aigateway_operator.plan.names import config_map_name
 from tests.eventually import eventually_async
+from tests.unit.config.writer import make_writer
 
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 GOOD_LIST = {
@@ -167,6 +173,61 @@ async def test_a_list_is_taken_page_by_page_and_as_a_whole() -> None:
         await expect(source, {"models-00.yml": b"3", "config.yml": b"4"})
     assert asked == ["", "more&", "", "more&"]
     assert versions == ["5"]
+
+
+async def test_the_text_of_a_document_in_force_is_let_go_of() -> None:
+    """Its manifest goes on standing for it; a document under another number is needed again, even if it says the same."""
+    writer = make_writer(gateway=GatewayKey("ai", "main"))
+    first, again = dict(writer.files), asyncio.Event()
+    assert first.keys() == {"config.yml", "config.manifest.json"}
+    writer.files = {}
+    later = dict(writer.write().files)
+    assert later["config.yml"] == first["config.yml"]
+
+    def shown(kind: str, version: int, files: dict[str, bytes]) -> dict[str, Any]:
+        metadata = {"name": "main-config", "resourceVersion": str(version)}
+        return {"type": kind, "object": {"metadata": metadata, "data": {name: text.decode() for name, text in files.items()}}}
+
+    async def lists(_request: web.Request) -> web.StreamResponse:
+        return web.json_response({"metadata": {"resourceVersion": "5"}, "items": [shown("", 5, first)["object"]]})
+
+    async def watches(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await again.wait()
+        for number, files in ((6, first), (7, later)):
+            await response.write(json.dumps(shown("MODIFIED", number, files)).encode() + b"\n")
+        return await silence(request)
+
+    state, offered = State(), list[dict[str, bytes]]()
+    state.take("volume", MemoryReading({}, MemoryReading(writer.credentials)), NOW)
+    async with api_server(lists, watches) as access:
+        source = ApiWatch("main", access=access)
+
+        async def offer(reading: Reading) -> None:
+            assert isinstance(reading, MemoryReading)
+            offered.append(dict(reading.files))
+            outcome = state.take("api", reading, NOW)
+            assert outcome.configuration is not None, outcome.faults
+            source.follow(outcome.configuration)
+            again.set()
+
+        async def told(count: int) -> None:
+            assert len(offered) == count
+
+        task = asyncio.create_task(source.run(offer))
+        try:
+            await eventually_async(partial(told, 2), within_seconds=20, every_seconds=0.01)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+    assert offered == [first, later], "what is in force is not offered again, and what has another number is, with its text"
+    assert state.configuration is not None
+    assert state.configuration.documents["config.yml"].revision == writer.revision
+    remembered = state._sources["api"].reading
+    assert remembered is not None
+    assert list(remembered.names()) == ["config.manifest.json"]
+    assert [list(files) for by_name in source._files.values() for files in by_name.values()] == [["config.manifest.json"]]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from aigateway_config.api_watch import ApiWatch
 from aigateway_config.configuration import Configuration
 from aigateway_config.errors import ReadingMoved
 from aigateway_config.source import MemoryReading
@@ -32,6 +33,7 @@ EDITS = st.one_of(
     st.tuples(st.just("rotate"), st.sampled_from(SECRETS), st.integers(0, 5)),
     st.tuples(st.just("revoke"), st.sampled_from(SECRETS)),
     st.tuples(st.just("settings"), st.integers(8000, 8003)),
+    st.just(("renumber",)),
 )
 DAMAGE = st.sampled_from(
     ["none", "none", "none", "torn", "cut manifest", "gone", "no manifest", "other gateway", "major", "moved"]
@@ -59,7 +61,7 @@ class Moved(MemoryReading):
     """A reading whose folder is swapped before its last document is read."""
 
     def read(self, name: str) -> bytes | None:
-        if name == max(name for name in self.files if name.endswith(".yml")):
+        if name == max((name for name in self.files if name.endswith(".yml")), default=None):
             raise ReadingMoved("swapped")
         return super().read(name)
 
@@ -116,6 +118,8 @@ class Run:
             self.writer.values[f"{rest[0]}.api-key"] = f"{rest[0]}-{rest[1]}"
         elif what == "revoke":
             self.writer.values.pop(f"{rest[0]}.api-key", None)
+        elif what == "renumber":  # the same contents under numbers beyond those that a pod has reported
+            self.writer.files = {}
         else:
             self.writer.spec = {"app": {"port": rest[0]}}
         self.write()
@@ -132,6 +136,8 @@ class Run:
         name = names[where % len(names)]
         if name + ".yml" in files:
             _damage(files, name, damage)
+        if source == "api" and self.state.configuration is not None:
+            files = _less_what_is_in_force(files, self.state.configuration)
         reading_type = Moved if damage == "moved" and files else MemoryReading
         reading = reading_type(files, MemoryReading(credentials) if source == "volume" else None)
         with suppress(ReadingMoved):
@@ -202,6 +208,16 @@ class Run:
         assert outcome.faults == ()
         held = {name: value.get_secret_value() for name, value in outcome.configuration.secrets.items()}
         assert held == self.writer.values
+
+
+def _less_what_is_in_force(files: Files, configuration: Configuration) -> Files:
+    """Return what the API source keeps of files that it has shown: no document that is in force as its manifest says."""
+    source = ApiWatch("main")
+    source.follow(configuration)
+    pairs: dict[str, Files] = {}
+    for name in sorted(files, reverse=True):  # a document before its manifest, as the source has them
+        pairs.setdefault(name.split(".")[0], {})[name] = files[name]
+    return {name: content for pair in pairs.values() for name, content in source._needed(pair).items()}
 
 
 def _damage(files: Files, name: str, damage: str) -> None:
