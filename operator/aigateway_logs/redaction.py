@@ -60,6 +60,11 @@ def redact_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {str(name): _redact_field(str(name), value, 0) for name, value in fields.items()}
 
 
+def redact_field(name: str, value: Any) -> Any:
+    """Return one such field's value."""
+    return _redact_field(name, value, 0)
+
+
 def _redact_field(name: str, value: Any, depth: int) -> Any:
     if value is None or isinstance(value, bool):
         return value

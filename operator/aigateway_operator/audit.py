@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from aigateway_logs.redaction import redact_fields
+from aigateway_logs.redaction import redact_field
 
 ChangeType = Literal["create", "update", "delete"]
 AUDITED: Final = ("admission", "config_update", "render", "rollout", "health_change", "leadership")
@@ -70,10 +70,14 @@ def _walk(path: str, name: str, old: object, new: object, depth: int) -> Iterato
         return
     for key in [*before, *(key for key in after if key not in before)]:
         was, now = before.get(key), after.get(key)
-        if not _same(was, now):
-            step = f"[{key[1:]}]" if key.startswith("\0") else f".{key}"
-            leaf = name if key.startswith("\0") else key
+        if _same(was, now):
+            continue
+        step = f"[{key[1:]}]" if key.startswith("\0") else f".{key}"
+        leaf = name if key.startswith("\0") else key
+        if isinstance(was, dict | list) or isinstance(now, dict | list):
             yield from _walk(path + step, leaf, was, now, depth + 1)
+        else:
+            yield path + step, leaf, was, now
 
 
 def _same(old: object, new: object) -> bool:
@@ -101,7 +105,9 @@ def _fields(value: object) -> dict[str, object] | None:
 
 def _value(name: str, value: object) -> Any:
     """Return a value as it may be recorded."""
-    redacted = redact_fields({name: _pruned(value, 0)})[name]
+    if value is None:
+        return None
+    redacted = redact_field(name, _pruned(value, 0))
     if isinstance(redacted, dict | list):
         redacted = orjson.dumps(redacted).decode()
     if isinstance(redacted, str) and len(redacted) > _MAX_VALUE:
@@ -110,7 +116,8 @@ def _value(name: str, value: object) -> Any:
 
 
 def _length(change: Mapping[str, Any]) -> int:
-    return sum(len(value) for value in change.values() if isinstance(value, str))
+    old, new = change["old"], change["new"]
+    return len(change["path"]) + (len(old) if isinstance(old, str) else 0) + (len(new) if isinstance(new, str) else 0)
 
 
 def _shortened(change: Mapping[str, Any], changes: int) -> dict[str, Any]:

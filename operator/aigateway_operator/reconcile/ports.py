@@ -206,6 +206,11 @@ class Prober(Protocol):
 class Recorder(Protocol):
     """Keeps records of what was done. `aigateway_logs.DualLog` fulfils it."""
 
+    @property
+    def keeps_operations(self) -> bool:
+        """Whether records go anywhere now; False: to make one is in vain."""
+        ...
+
     def operation_nowait(self, record: OperationRecord) -> None:
         """Keep a record without waiting; it is durable within 50 ms. Never raises."""
         ...

@@ -1,9 +1,9 @@
 """The coalescing queue: marks of gateways in, keys that are due out.
 
-A key that has been quiet is due at once; while marks keep coming it waits for a quiet time, longer in a burst, at the latest
-for a maximum delay after its first mark. Patient marks that keep coming also wait for the rest that follows an expensive round,
-so that rounds take a share of the time and not all of it. A mark during a round causes one more round. Failures back off per
-key; a mark does not shorten that. Knows time only through the clock it is given.
+A key that has been quiet is due at once; while marks keep coming it waits for a quiet time, longer in a burst and after a long
+round in it, at the latest for a maximum delay after its first mark. Patient marks that keep coming also wait for the rest that
+follows an expensive round, so that rounds take a share of the time and not all of it. A mark during a round causes one more
+round. Failures back off per key; a mark does not shorten that. Knows time only through the clock it is given.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ QUIET_SECONDS: Final = 0.025
 """How long marks must pause before a round starts. A kubectl apply of several objects sends one every 10 to 20 ms."""
 BURST_QUIET_SECONDS: Final = 0.05
 """The same in a burst: pauses of 25 ms come by themselves in thousands of creates, and each cost a write of every shard."""
+QUIET_SHARE: Final = 0.12
+"""In a burst marks also pause for this share of the last round: the writes of one make creates wait, which ends no burst."""
+MAX_QUIET_SECONDS: Final = 0.12
+"""Longest such pause: what the end of a burst costs its last objects."""
 BURST_INTERVAL_SECONDS: Final = 0.008
 """Marks that come closer than this on average are a burst; commands of people, and what an edit causes itself, come slower."""
 MAX_DELAY_SECONDS: Final = 1.0
@@ -47,6 +51,17 @@ class _Pending:
     urgent: float = float("inf")
 
 
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """The last round of a key that succeeded: when it ended, and how many seconds it took."""
+
+    ended: float
+    took: float
+
+
+_NO_ROUND: Final = _Round(float("-inf"), 0.0)
+
+
 class CoalescingQueue(Generic[K]):
     """Marks of one event loop. `take` waits for the next key that is due and not already taken."""
 
@@ -55,7 +70,7 @@ class CoalescingQueue(Generic[K]):
         self._random = random or Random()  # noqa: S311 - jitter, not a secret
         self._pending: dict[K, _Pending] = {}
         self._taken: dict[K, float] = {}
-        self._rested: dict[K, float] = {}
+        self._rounds: dict[K, _Round] = {}
         self._last_mark: dict[K, float] = {}
         self._interval: dict[K, float] = {}
         self._failures: dict[K, int] = {}
@@ -101,9 +116,9 @@ class CoalescingQueue(Generic[K]):
     def done(self, key: K) -> None:
         """Give a key back after a round that succeeded."""
         now = self._clock()
-        rest = min(MAX_REST_SECONDS, REST_FACTOR * (now - self._taken.pop(key)))
+        took = now - self._taken.pop(key)
         if key in self._last_mark:  # not forgotten
-            self._rested[key] = now + rest
+            self._rounds[key] = _Round(now, took)
         self._failures.pop(key, None)
         self._hold.pop(key, None)
         self._changed.set()
@@ -124,7 +139,7 @@ class CoalescingQueue(Generic[K]):
 
     def forget(self, key: K) -> None:
         """Drop what is remembered of a key that will not come back."""
-        for memory in (self._pending, self._last_mark, self._interval, self._rested, self._failures, self._hold, self._later):
+        for memory in (self._pending, self._last_mark, self._interval, self._rounds, self._failures, self._hold, self._later):
             memory.pop(key, None)
 
     @property
@@ -157,7 +172,12 @@ class CoalescingQueue(Generic[K]):
         return best, best_due
 
     def _due(self, key: K, pending: _Pending) -> float:
-        burst = self._interval[key] < BURST_INTERVAL_SECONDS
-        quiet = BURST_QUIET_SECONDS if burst else QUIET_SECONDS
-        patient = max(pending.first + MAX_DELAY_SECONDS, self._rested.get(key, 0.0))
-        return max(pending.hold_until, min(pending.last + quiet, patient, pending.urgent + MAX_DELAY_SECONDS))
+        last_round = self._rounds.get(key, _NO_ROUND)
+        quiet = pending.last + QUIET_SECONDS
+        if self._interval[key] < BURST_INTERVAL_SECONDS:
+            pause = max(BURST_QUIET_SECONDS, min(MAX_QUIET_SECONDS, QUIET_SHARE * last_round.took))
+            # A round that ends with thousands of objects hears no marks for a while: those have to be heard out first.
+            quiet = max(pending.last + pause, last_round.ended + QUIET_SECONDS)
+        rested = last_round.ended + min(MAX_REST_SECONDS, REST_FACTOR * last_round.took)
+        patient = max(pending.first + MAX_DELAY_SECONDS, rested)
+        return max(pending.hold_until, min(quiet, patient, pending.urgent + MAX_DELAY_SECONDS))

@@ -15,8 +15,9 @@ from tests.virtual_time import virtual
 class Kept:
     """Keeps records in memory; fulfils `Recorder`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps_operations: bool = True) -> None:
         self.records: list[OperationRecord] = []
+        self.keeps_operations = keeps_operations
 
     def operation_nowait(self, record: OperationRecord) -> None:
         self.records.append(record)
@@ -183,3 +184,24 @@ async def test_while_a_pod_stays_behind_each_edit_is_named_once_and_once_more_wh
     (proved,) = kept.of("rollout")
     assert proved.status == "success"
     assert proved.metadata["traces"] == traces
+
+
+@virtual
+async def test_where_nobody_keeps_records_none_is_made_and_what_was_missed_is_not_made_up_for() -> None:
+    """Making them takes longer than a round of a burst takes to plan; once somebody keeps them, it begins with what is new."""
+    kept = Kept(keeps_operations=False)
+    async with world(World(recorder=kept)) as at:
+        at.furnish()
+        at.lead()
+        await at.settle()
+        flip(at, current="big")
+        at.cluster.make(VIRTUAL_MODELS, model("late"))
+        await at.settle()
+        at.cluster.remove(VIRTUAL_MODELS, "ai", "late")
+        await at.settle()
+        assert not kept.records
+        kept.keeps_operations = True
+        flip(at, current="small")
+        await at.settle()
+    assert [record.trace_id for record in kept.of("config_update")] == [trace_of(at)]
+    assert [record.metadata["traces"] for record in kept.of("render")] == [[trace_of(at)]]

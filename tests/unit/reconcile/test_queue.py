@@ -17,8 +17,10 @@ from aigateway_operator.reconcile.queue import (
     FIRST_BACKOFF_SECONDS,
     MAX_BACKOFF_SECONDS,
     MAX_DELAY_SECONDS,
+    MAX_QUIET_SECONDS,
     MAX_REST_SECONDS,
     QUIET_SECONDS,
+    QUIET_SHARE,
     REST_FACTOR,
     CoalescingQueue,
 )
@@ -166,6 +168,83 @@ def test_in_a_burst_of_patient_marks_rounds_take_a_share_of_the_time(seconds: fl
         assert rounds.times()[-1] <= last + BURST_QUIET_SECONDS + seconds, "the end of a burst is waited for by nobody"
 
     with_rounds(check, seconds=seconds)
+
+
+async def burst(queue: CoalescingQueue[str], marks: int) -> None:
+    """Mark as creates of several clients do."""
+    for _ in range(marks):
+        queue.mark("a", patient=True)
+        await asyncio.sleep(0.005)
+
+
+def test_pauses_that_a_long_round_makes_do_not_end_the_rest_after_it() -> None:
+    """The writes of 64 shards hold creates up for 50 ms and more; each pause would cost those writes again."""
+
+    async def check(queue: CoalescingQueue[str], rounds: Rounds) -> None:
+        for _ in range(50):
+            await burst(queue, 40)
+            await asyncio.sleep(0.9 * MAX_QUIET_SECONDS - 0.005)
+        gaps = [later - earlier for earlier, later in pairwise(rounds.times())][2:]
+        assert min(gaps) >= rounds.seconds + MAX_REST_SECONDS
+
+    with_rounds(check, seconds=1.1 * MAX_QUIET_SECONDS / QUIET_SHARE)
+
+
+def test_what_a_round_kept_from_being_heard_is_heard_before_the_next() -> None:
+    """A round that ends with the statuses of thousands blocks its loop: nothing comes in meanwhile, and that is no pause."""
+
+    async def main() -> None:
+        heard, blocked = 0.0, 0.0
+        queue: CoalescingQueue[str] = CoalescingQueue(lambda: now() + blocked)
+        await burst(queue, 100)
+        await queue.take()
+        await burst(queue, 100)
+        blocked += 0.4  # nobody's turn came for so long
+        queue.done("a")
+        taken = asyncio.create_task(queue.take())
+        await asyncio.sleep(0.01)
+        for _ in range(80):  # what had to wait, all at once
+            queue.mark("a", patient=True)
+        heard = now()
+        await burst(queue, 100)
+        assert not taken.done(), "the burst goes on"
+        await taken
+        assert now() <= heard + 0.5 + MAX_QUIET_SECONDS + SMALL, "its end is the end of the rest"
+
+    run(main())
+
+
+@pytest.mark.parametrize("seconds", [0.02, 0.3, 1.0, 3.0])
+def test_the_end_of_a_burst_costs_little_wherever_in_a_round_it_comes(seconds: float) -> None:
+    """Of a small gateway no more than ever, of a large one a tenth of a second."""
+
+    async def check(queue: CoalescingQueue[str], rounds: Rounds) -> None:
+        for marks in range(900, 1700, 50):
+            await burst(queue, marks)
+            last = now() - 0.005
+            await asyncio.sleep(20)
+            *_, before, final = (-seconds, *rounds.times())
+            quiet = max(BURST_QUIET_SECONDS, min(MAX_QUIET_SECONDS, QUIET_SHARE * seconds))
+            assert last <= final <= max(last + quiet, before + seconds + QUIET_SECONDS) + SMALL
+
+    with_rounds(check, seconds=seconds)
+
+
+def test_after_a_burst_of_long_rounds_a_lone_mark_is_due_at_once() -> None:
+    """And two that come together, after the quiet time that they have always had."""
+
+    async def check(queue: CoalescingQueue[str], rounds: Rounds) -> None:
+        await burst(queue, 1000)
+        await asyncio.sleep(10)
+        for pair in (False, True):
+            marked = now()
+            queue.mark("a")
+            if pair:
+                queue.mark("a")
+            await asyncio.sleep(10)
+            assert rounds.times()[-1] == pytest.approx(marked + pair * QUIET_SECONDS, abs=SMALL)
+
+    with_rounds(check, seconds=1.0)
 
 
 def test_one_impatient_mark_in_a_burst_of_patient_ones_waits_no_longer_than_ever() -> None:
