@@ -39,6 +39,10 @@ BATCH: Final = 200
 """Objects handed over before other tasks of the receiving loop have their turn, and that may wait when a page is asked for."""
 PAGE_PAUSE_SECONDS: Final = 0.005
 """How long a page waits before it looks again whether there is room."""
+HOLD_SECONDS: Final = 5.0
+"""How long kopf's first start may wait for rounds: its LIST of ten thousand objects takes the interpreter from them."""
+HOLD_PAUSE_SECONDS: Final = 0.02
+"""How long it waits before it looks again."""
 FIRST_BACKOFF_SECONDS: Final = 0.2
 MAX_BACKOFF_SECONDS: Final = 15.0
 STEADY_SECONDS: Final = 60.0
@@ -124,6 +128,7 @@ class KopfSource:
     kubeconfig, context and server_override: as for KubeClient; credentials are loaded at each start of kopf and after a 401.
     namespaces: empty for the whole cluster. An `on_object` that
     raises is logged and does not stop the others. Objects of one kind come in the order of the watch; nothing else is ordered.
+    busy: tells whether rounds have something to do, which kopf leaves alone before it begins, for a while.
     """
 
     def __init__(
@@ -136,7 +141,9 @@ class KopfSource:
         namespaces: tuple[str, ...] = (),
         loop: asyncio.AbstractEventLoop | None = None,
         settings: Callable[[], kopf.OperatorSettings] = make_settings,
+        busy: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._busy = busy
         self._access = ClusterAccess(kubeconfig, context, server_override)
         self._on_object = on_object
         self._namespaces = namespaces
@@ -191,7 +198,15 @@ class KopfSource:
                     await asyncio.to_thread(self._run.thread.join, GRACE_SECONDS)
         self._handed.clear()
 
+    async def _hold(self) -> None:
+        """Wait until rounds have nothing to do. Nothing is lost: kopf's LIST brings what has changed meanwhile."""
+        for _ in range(round(HOLD_SECONDS / HOLD_PAUSE_SECONDS)):
+            if not self._busy():
+                return
+            await asyncio.sleep(HOLD_PAUSE_SECONDS)
+
     async def _supervise(self) -> None:
+        await self._hold()
         loop, failures = asyncio.get_running_loop(), 0
         while True:
             began = loop.time()
@@ -257,7 +272,7 @@ class KopfSource:
         # when it is stopped while it starts.
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
-            headers=info.as_http_headers(),
+            headers={**info.as_http_headers(), "Accept-Encoding": "identity"},  # as `kube.transport`: the network is local
             proxy=found.proxy,
             response_class=taking_pages(KINDS, self._hand_over_page),
         )

@@ -28,6 +28,7 @@ from aigateway_operator.admission.certificate_plan import CertificateSettings
 from aigateway_operator.datastores.checking import make_checker
 from aigateway_operator.datastores.connecting import Connector
 from aigateway_operator.datastores.prober import HealthProber
+from aigateway_operator.footprint import give_back
 from aigateway_operator.handlers import KopfSource
 from aigateway_operator.health import HealthServer
 from aigateway_operator.kube.certificates import CertificateNames, CertificateObjects
@@ -55,6 +56,8 @@ from aigateway_operator.webhook import WebhookThread
 RESTART_SOURCE_SECONDS: Final = 30.0
 """How long the watch may owe changes before kopf's thread is restarted; liveness gives up only at twice that."""
 SUPERVISE_SECONDS: Final = 1.0
+MANY_CHANGES: Final = 200
+"""After so many changes of objects memory is given back, once there is nothing left to do about them."""
 PART_SECONDS: Final = 5.0
 """How long one part may take to stop; five of them come one after the other, within the 30 s that a pod has."""
 ELECTION: Final = "election"
@@ -222,6 +225,7 @@ def _compose(settings: Settings, client: KubeClient, logs: DualLog | None) -> Op
         kubeconfig=settings.kubeconfig,
         context=settings.context,
         namespaces=settings.namespaces,
+        busy=lambda: controller.queue.at_work,
     )
     operator = Operator(
         settings,
@@ -305,11 +309,14 @@ async def _supervise(operator: Operator) -> None:
     """Restart the event source when it owes changes for long, and then give it as long again before the next restart.
 
     Also when kinds are known that were not: kopf looks for them when it starts, and never again. Each restart asks for a
-    LIST, which tells whether they are known.
+    LIST, which tells whether they are known. And give back the memory that a burst, or a start, has left behind.
     """
-    restarts = 0
+    restarts = changes = 0
     while True:
         await asyncio.sleep(SUPERVISE_SECONDS)
+        if operator.controller.idle and operator.controller.store.changes - changes >= MANY_CHANGES:
+            changes = operator.controller.store.changes
+            give_back()
         if restarts != operator.source.restarts:
             restarts = operator.source.restarts
             operator.controller.repairer.sign_of_relist()

@@ -106,6 +106,28 @@ async def test_both_kinds_arrive_in_the_receiving_thread_and_nothing_is_written(
     assert reads == {"virtualmodels", "gatewayconfigs"}, "CRDs and namespaces need rights that are not granted"
 
 
+async def test_the_first_start_waits_for_rounds_but_not_for_ever(
+    start_source: StartSource, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kopf's LIST takes the interpreter from rounds that have thousands of objects to judge; what came meanwhile is in it."""
+    busy, asked = True, asyncio.Event()
+
+    def at_work() -> bool:
+        asked.set()
+        return busy
+
+    held = start_source(busy=at_work)
+    async with asyncio.timeout(10):
+        await asked.wait()
+    world.create(gateway_config(), virtual_model("meanwhile"))
+    assert held.source.starts == 0
+    busy = False
+    await held.expect("meanwhile", None)
+    monkeypatch.setattr(handlers, "HOLD_SECONDS", 0.1)
+    endless = start_source(busy=lambda: True)
+    await endless.expect("meanwhile", None)
+
+
 async def test_a_cluster_wide_source_sees_other_namespaces(start_source: StartSource, world: World) -> None:
     """No namespaces given: the whole cluster."""
     received = start_source(namespaces=())

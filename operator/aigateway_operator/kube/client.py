@@ -156,25 +156,31 @@ class KubeClient:
         path = resource.collection_path(namespace)
         query = _selectors(label_selector, field_selector) | {"limit": str(limit)}
         headers = _METADATA_LIST if metadata_only else _JSON
-        token = ""
-        while True:
-            if token:
-                query["continue"] = token
-            try:
-                body = await self._transport.send(
-                    "GET", path, query=query, headers=headers, timeout_seconds=self._deadline_seconds
-                )
-            except Rejected as error:
-                if error.status != GONE or not token:
-                    raise
-                text = f"LIST {path} was forgotten by the server before its end and has to begin anew"
-                raise Unavailable(text, status=GONE) from error
-            page = parse_object(f"LIST {path}", body)
-            metadata = page.get("metadata") or {}
-            yield [drop_managed_fields(item) for item in page.get("items") or []], metadata.get("resourceVersion", "")
-            token = metadata.get("continue") or ""
-            if not token:
-                return
+        following = asyncio.create_task(self._page(path, query, headers))
+        try:
+            while True:
+                page = parse_object(f"LIST {path}", await following)
+                metadata = page.get("metadata") or {}
+                token = metadata.get("continue") or ""
+                if token:  # asked for now, since the server takes as long to make a page as the caller to go through one
+                    following = asyncio.create_task(self._page(path, {**query, "continue": token}, headers))
+                    await asyncio.sleep(0)  # in this turn it is sent: a caller that awaits nothing would hold it back
+                yield [drop_managed_fields(item) for item in page.pop("items", None) or []], metadata.get("resourceVersion", "")
+                if not token:
+                    return
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+    async def _page(self, path: str, query: dict[str, str], headers: dict[str, str]) -> bytes:
+        """Return the body of one page of a list."""
+        try:
+            return await self._transport.send("GET", path, query=query, headers=headers, timeout_seconds=self._deadline_seconds)
+        except Rejected as error:
+            if error.status != GONE or "continue" not in query:
+                raise
+            text = f"LIST {path} was forgotten by the server before its end and has to begin anew"
+            raise Unavailable(text, status=GONE) from error
 
     async def list_all(
         self,

@@ -16,10 +16,14 @@ MAX_LISTED = 10
 WARN_FRACTION = 0.6
 STEP_BYTES = 64 * 1024
 
+# What most models are told is said in one copy: thousands of statuses wait at the same time to be written.
+_ACCEPTED = Verdict(ConditionType.ACCEPTED, "True", Reason.ACCEPTED, "All rules hold.")
+_RESOLVED = Verdict(ConditionType.RESOLVED_REFS, "True", Reason.RESOLVED_REFS, "Every referenced Secret and key is there.")
+
 
 def accepted() -> Verdict:
     """Return Accepted=True."""
-    return Verdict(ConditionType.ACCEPTED, "True", Reason.ACCEPTED, "All rules hold.")
+    return _ACCEPTED
 
 
 def invalid(violations: tuple[Violation, ...]) -> Verdict:
@@ -64,7 +68,7 @@ def resolved_refs(refs: Iterable[SecretRef], secrets: Mapping[str, SecretState])
         return Verdict(ConditionType.RESOLVED_REFS, "False", min(problems)[1], "; ".join(texts) + ".")
     if unknown:
         return Verdict(ConditionType.RESOLVED_REFS, "Unknown", Reason.PENDING, "; ".join(sorted(set(unknown))) + ".")
-    return Verdict(ConditionType.RESOLVED_REFS, "True", Reason.RESOLVED_REFS, "Every referenced Secret and key is there.")
+    return _RESOLVED
 
 
 def refs_not_checked() -> Verdict:

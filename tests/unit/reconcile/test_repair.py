@@ -83,6 +83,16 @@ async def test_the_first_list_fills_the_store_and_then_asks_for_rounds() -> None
 
 
 @virtual
+async def test_gateways_are_listed_before_their_models() -> None:
+    """Rounds also wait for Secrets, which are listed where a gateway is: while ten thousand models are, not after them."""
+    async with bench() as at:
+        gate = at.cluster.hang("list", resource=VIRTUAL_MODELS)
+        await asyncio.sleep(0.1)
+        assert at.taken == ["main"]
+        gate.set()
+
+
+@virtual
 async def test_the_watch_begins_once_when_everything_has_been_listed() -> None:
     """Its own LIST would make ours, for which rounds wait, take twice as long; later LISTs are no reason to begin again."""
     async with bench() as at:
@@ -211,7 +221,7 @@ async def test_a_sign_during_a_list_causes_another() -> None:
     """The re-list may be newer than the LIST under way."""
     async with bench() as at:
         await asyncio.sleep(1)
-        gate = at.cluster.hang("list", resource=GATEWAY_CONFIGS)
+        gate = at.cluster.hang("list", resource=VIRTUAL_MODELS)
         at.repairer.sign_of_relist()
         await asyncio.sleep(5)
         lists = at.lists

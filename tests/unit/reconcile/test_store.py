@@ -272,6 +272,14 @@ def test_an_object_takes_little_more_memory_than_its_text() -> None:
     assert taken < text + len(kept) * 300
 
 
+def test_new_objects_share_the_status_that_they_begin_with() -> None:
+    """The CRD's default, until an own one is written: a thousand creates would keep a thousand copies of it for a while."""
+    pending = {"conditions": [{"type": "Ready", "status": "Unknown", "reason": "Pending"}]}
+    first, second = (stored(model(name), status=dict(pending)) for name in ("a", "b"))
+    assert first.status is second.status
+    assert first.parse_status() == pending
+
+
 def test_a_newer_version_shares_what_it_says_alike() -> None:
     """Keys of mappings hold on to name and uid of the first version: each status write would add copies of both."""
     store = Store()
