@@ -9,6 +9,7 @@ from typing import Any, Final
 import orjson
 
 from aigateway_operator.errors import ClusterError, Conflict, Forbidden, NotFound, Rejected, Unavailable
+from aigateway_operator.kube import protobuf
 from aigateway_operator.kube.resources import JsonObject
 
 GONE: Final = 410
@@ -42,18 +43,28 @@ def parse_watch_error(what: str, obj: Any) -> ClusterError:
 
 
 def parse_object(what: str, body: bytes) -> JsonObject:
-    """Return the JSON object of a body. Raises Unavailable when it is none (a proxy's page, a body cut short).
+    """Return the object of a body in JSON or protobuf. Raises Unavailable when it is none (a proxy's page, a body cut short).
 
     What is nested deeper than `MAX_LEVELS` is null in it, if the body is too deep to be read whole: one object of one user must
     not make a whole LIST unreadable.
     """
-    try:
-        obj = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        obj = _parse_shallow(body)
+    obj = _parse(body)
     if not isinstance(obj, dict):
         raise Unavailable(f"{what} was answered with {len(body)} bytes that are no JSON object; is a proxy in between?")
     return obj
+
+
+def _parse(body: bytes) -> object:
+    """Return what a body holds; None where that cannot be read."""
+    if body.startswith(protobuf.MAGIC):
+        try:
+            return protobuf.decode(body)
+        except (ValueError, OverflowError):
+            return None
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return _parse_shallow(body)
 
 
 def _parse_shallow(body: bytes) -> object:
@@ -100,10 +111,7 @@ def _kind(status: int) -> type[ClusterError]:
 
 def _message(body: bytes, *, quote: bool) -> str:
     """Return the server's words; its one-word reason alone where they might quote the content of a Secret."""
-    try:
-        status = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        status = None
+    status = _parse(body)
     if not isinstance(status, dict):
         return (body[:200].decode(errors="replace").strip() if quote else "") or "no text"
     return str(status.get("message" if quote else "reason") or "no text")[:_MAX_MESSAGE]

@@ -14,7 +14,7 @@ from typing import Final
 
 from loguru import logger
 
-from aigateway_operator.api.meta import GATEWAY_CONFIG, GatewayKey, ObjectKey
+from aigateway_operator.api.meta import GatewayKey, ObjectKey
 from aigateway_operator.errors import ClusterError, Conflict, Forbidden, Rejected
 from aigateway_operator.kube.resources import GATEWAY_CONFIGS, Resource
 from aigateway_operator.plan import names
@@ -44,15 +44,13 @@ from aigateway_operator.reconcile.repair import Repairer
 from aigateway_operator.reconcile.report import GatewayReport, report
 from aigateway_operator.reconcile.status_writer import StatusWriter
 from aigateway_operator.reconcile.store import KINDS, Store, parse_stored
+from aigateway_operator.reconcile.telling import Done, Teller
 from aigateway_operator.rules import RuleContext
 
 WORKERS: Final = 4
 """Gateways that are reconciled at the same time."""
 FOREIGN_SECONDS: Final = 15.0
 """How often a name that somebody else holds is looked at again; such objects carry no label of ours and are not watched."""
-
-HEAD_START_SECONDS: Final = 0.01
-"""How long after documents statuses are written: until then the API server, Redis and pods are busy with the documents."""
 
 STANDBY_SECONDS: Final = 2.0
 """How often a standby looks whether it leads: a renewal whose answer was late brings leadership back without a call."""
@@ -110,6 +108,7 @@ class Controller:
         )
         self.rounds: Counter[str] = Counter()
         self._states: dict[GatewayKey, GatewayState] = {}
+        self._teller = Teller(self.statuses, self.journal, clock, self._untold)
         self._observer = Observer(
             ports.cluster, ports.secrets, ports.owned, ports.rollouts, ports.mirrors, ports.prober, self.store, context, clock
         )
@@ -193,6 +192,7 @@ class Controller:
 
     def on_standby(self) -> None:
         """Stop leading: nothing that waits is written any more, nobody is asked, poked or probed."""
+        self._teller.finish()
         self.statuses.forget_wishes()
         self.journal.stand_by()
         self._ports.rollouts.forget_all()
@@ -202,7 +202,7 @@ class Controller:
     @property
     def idle(self) -> bool:
         """Whether nothing is marked, under way or waiting to be written."""
-        return self.queue.idle and self.statuses.idle
+        return self.queue.idle and self.statuses.idle and self._teller.idle
 
     def reports(self) -> Iterator[GatewayReport]:
         """Yield what the last round of each gateway said; nothing while another process leads."""
@@ -214,11 +214,14 @@ class Controller:
 
     async def run(self) -> None:
         """Reconcile until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.statuses.run())
-            tasks.create_task(self.repairer.run())
-            for _ in range(WORKERS):
-                tasks.create_task(self._work())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.statuses.run())
+                tasks.create_task(self.repairer.run())
+                for _ in range(WORKERS):
+                    tasks.create_task(self._work())
+        finally:
+            self._teller.finish()
 
     async def _work(self) -> None:
         while True:
@@ -239,16 +242,24 @@ class Controller:
                     "Round failed, again in {:.1f} s: {}", delay, error
                 )
             except Exception:  # noqa: BLE001 - a fault of ours in one gateway's round must not stop the others
-                self.rounds["fault"] += 1
-                if (state := self._states.get(key)) is not None:
-                    state.memo = Memo()  # it may be torn; a fresh one gives the same plans
+                self._note_fault(key)
                 delay = self.queue.failed(key)
                 logger.bind(namespace=key.namespace, gateway=key.name).exception("Round broke, again in {:.1f} s", delay)
             else:
                 self.queue.done(key)
 
+    def _note_fault(self, key: GatewayKey) -> None:
+        self.rounds["fault"] += 1
+        if (state := self._states.get(key)) is not None:
+            state.memo = Memo()  # it may be torn; a fresh one gives the same plans
+
+    def _untold(self, key: GatewayKey) -> None:
+        self._note_fault(key)
+        self.queue.mark(key)
+
     async def _round(self, key: GatewayKey) -> None:
         """One round: nothing is written unless this process leads and every input has been listed."""
+        self._teller.catch_up(key)
         if not self._ports.leadership.is_leader:
             self._stay_warm(key)
             if key in self._states or self.store.gateway(key) is not None or self.store.models(key):
@@ -273,21 +284,12 @@ class Controller:
                 state.memo.forget_told()  # what a round that succeeds says has not been said
                 raise
         state.adopt(made, now)
-        self._aim(key, made, written=writes > 0)
         self._mirror(key, made)
-        if writes:
-            await asyncio.sleep(0)  # pokes and the mirror are on their way before statuses are made
+        self._aim(key, made, written=writes > 0)
         self.rounds["changed" if writes else "unchanged"] += 1
-        self._on_round(self._clock() - began)
-        state.status = None
-        for status in made.statuses:
-            self.statuses.wish(key.namespace, status, after_seconds=HEAD_START_SECONDS if writes else 0.0)
-            state.status = status if status.kind == GATEWAY_CONFIG else None
-        self.journal.round_done(key, snapshot, made, writes, self._clock() - began)
-        if writes:
-            logger.bind(namespace=key.namespace, gateway=key.name, revision=made.revision, writes=writes).info(
-                "Documents were written"
-            )
+        ended = self._clock()
+        self._on_round(ended - began)
+        await self._teller.take(key, Done(state, snapshot, made, writes, ended - began, ended))
         self._look_ahead(key, state, made.wake_after_seconds)
 
     def _tell_refusal(self, key: GatewayKey, snapshot: Snapshot, made: Plan, text: str) -> None:
@@ -345,6 +347,7 @@ class Controller:
             if any(name in state.served or name not in here for name in expected):
                 self.queue.mark(other)  # what it keeps for us has arrived, moved on, or is gone
         if self.store.gateway(key) is None and not self.store.models(key):
+            self._teller.catch_up(key)
             del self._states[key]
             self.queue.forget(key)
             self.journal.forget(key)

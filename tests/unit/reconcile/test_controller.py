@@ -14,9 +14,9 @@ from aigateway_operator.kube.resources import CONFIG_MAPS, GATEWAY_CONFIGS, SECR
 from aigateway_operator.plan import known, planner
 from aigateway_operator.plan.claims import Claims
 from aigateway_operator.reconcile import controller as controller_module
-from aigateway_operator.reconcile.controller import HEAD_START_SECONDS
 from aigateway_operator.reconcile.observe import FETCHES
 from aigateway_operator.reconcile.queue import MAX_DELAY_SECONDS, MAX_REST_SECONDS
+from aigateway_operator.reconcile.telling import HEAD_START_SECONDS
 from tests.unit.reconcile.objects import gateway, model, secret
 from tests.unit.reconcile.world import World, world
 from tests.virtual_time import now, virtual
