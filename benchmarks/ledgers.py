@@ -19,6 +19,7 @@ class Ledgers:
 
     def __init__(self, pods: list[Pod]) -> None:
         self._files = [file.open() for pod in pods for file in sorted(pod.ledger.glob("*.jsonl"))]
+        self._cut = [""] * len(self._files)
         self._seen: list[list[tuple[dict[str, int], float]]] = [[] for _ in self._files]
 
     def __enter__(self) -> Self:
@@ -39,7 +40,8 @@ class Ledgers:
                 await asyncio.sleep(POLL_SECONDS)
 
     def _since(self, number: int, wanted: Sight) -> float | None:
-        for line in self._files[number]:
+        *whole, self._cut[number] = (self._cut[number] + self._files[number].read()).split("\n")  # the last is still written
+        for line in whole:
             record = json.loads(line)
             if "documents" in record:
                 self._seen[number].append((record["documents"], record["at"]))
