@@ -23,6 +23,7 @@ from benchmarks.spread import Spread
 from benchmarks.suite import Plan
 from benchmarks.usage import cpu_seconds
 from hack.kubelet import REAL
+from hack.kubelet.timing import quantile
 from tests.apiserver.world import World
 from tests.crowd import crowd
 from tests.delivery import furnish, wait_all_run
@@ -79,7 +80,7 @@ async def measure_crowd(count: int, edits: int, idle_seconds: float, folder: Pat
 
 def _measure(world: World, pid: int, count: int, edits: int, idle_seconds: float) -> CrowdFigures:
     dice = Random(1)
-    with crowd(world, count, lambda: dice.uniform(*REAL.poked_seconds)) as pods:
+    with crowd(world, count, lambda: quantile(REAL.poked_seconds, dice.random())) as pods:
         furnish(world, pods.port)
         wait_all_run(world, count, within_seconds=60)
         time.sleep(3)
