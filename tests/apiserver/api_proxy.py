@@ -5,6 +5,7 @@
         fault.lift()                                      # … until now; or seconds=20, or times=3
         proxy.fail("GET", "secrets", status=410, watch=True, times=1)            # a watch gets an ERROR event, as for real
         proxy.delay("PUT", "leases", seconds=3)
+        proxy.wait_watched("secrets")                     # a watch is open, or AssertionError
         proxy.cut_watches("secrets")                      # open watches end in the middle of their stream
         proxy.send_watch_error("virtualmodels", code=500) # open watches get an ERROR event, then end
         proxy.count("PATCH", "virtualmodels/status")      # how many have come in so far
@@ -24,6 +25,7 @@ import time
 from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import parse_qs
@@ -33,6 +35,7 @@ from aiohttp import web
 from yarl import URL
 
 from hack.controlplane import ControlPlane
+from tests.eventually import eventually
 
 T = TypeVar("T")
 _HOP_BY_HOP = {"connection", "content-length", "host", "transfer-encoding", "keep-alive"}
@@ -168,6 +171,17 @@ class ApiProxy:
     def open_watches(self, resource: str | None = None) -> int:
         """Return how many watches are open now."""
         return sum(1 for watch in list(self._watches) if resource in (None, watch.request.resource))
+
+    def wait_watched(self, resource: str, within_seconds: float = 20.0) -> None:
+        """Wait until a watch of the resource is open: what is cut before that would end nothing.
+
+        Raises:
+            AssertionError: if none is open in time
+        """
+        eventually(partial(self._watched, resource), within_seconds=within_seconds)
+
+    def _watched(self, resource: str) -> None:
+        assert self.open_watches(resource) > 0, f"nobody watches {resource}"
 
     # In its own thread
 

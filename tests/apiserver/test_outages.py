@@ -202,8 +202,9 @@ def test_a_deletion_behind_a_410_disappears(
     start_operator(kubeconfig=proxied)
     world.create(secret(), gateway_config(), virtual_model("stays"), virtual_model("goes"))
     world.wait_ready("stays", "goes")
+    proxy.wait_watched("virtualmodels")
     away = proxy.fail("GET", "virtualmodels", status=503, watch=True)
-    proxy.cut_watches("virtualmodels")
+    assert proxy.cut_watches("virtualmodels") == 1
     world.delete("VirtualModel", "goes")
     gone = proxy.fail("GET", "virtualmodels", status=410, watch=True, times=1)
     away.lift()
@@ -218,6 +219,7 @@ def test_two_minutes_of_503_are_survived(world: World, proxy: ApiProxy, proxied:
     operator = start_operator(kubeconfig=proxied)
     world.create(secret(), gateway_config(), virtual_model())
     world.wait_ready("chat")
+    proxy.wait_watched("virtualmodels")
     before = world.data("main-config")
     fault = proxy.fail(None, None, status=503)
     for resource in ("virtualmodels", "gatewayconfigs", "secrets", "configmaps"):

@@ -128,8 +128,9 @@ def test_liveness_turns_red_when_the_watch_owes_changes(
         operator = start_operator(kubeconfig=through)
         world.create(secret(), gateway_config(), virtual_model())
         world.wait_ready("chat", within_seconds=30)
+        proxy.wait_watched("virtualmodels")  # kopf begins after the first rounds: a resource may be Ready before
         fault = proxy.delay("GET", "virtualmodels", watch=True, seconds=120)
-        proxy.cut_watches("virtualmodels")
+        assert proxy.cut_watches("virtualmodels") == 1
         eventually(lambda: _held_back(proxy), within_seconds=30)
         world.create(virtual_model("unseen"))
         eventually(lambda: _red(operator), within_seconds=20)
