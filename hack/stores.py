@@ -141,7 +141,7 @@ class RedisServer(_Store):
 
 class MongoServer(_Store):
     """A MongoDB wire server without authentication; see `hack/servers/mongowire`. Its garbage is collected later than by
-    Go's default; SQLite's durability is untouched (docs/decisions.md, Logs).
+    Go's default, and it formats no statements for a log at DEBUG; SQLite's durability is untouched (docs/decisions.md, Logs).
     """
 
     binary_name = "mongowire"

@@ -1,5 +1,6 @@
 """The datastores behave as tests of outages rely on, and leave nothing."""
 
+import re
 import time
 from pathlib import Path
 
@@ -65,6 +66,16 @@ def test_mongodb_keeps_data_over_a_kill(mongo_server: MongoServer) -> None:
             client.test.things.find_one({"_id": 1})
         mongo_server.restart()
         assert client.test.things.find_one({"_id": 1}) == {"_id": 1, "a": "b"}
+
+
+def test_mongodb_logs_what_it_does_and_no_statement(mongo_server: MongoServer) -> None:
+    """Its log has levels, and the part that speaks; what is written stays out of it, as DEBUG is off."""
+    with pymongo.MongoClient[dict[str, object]](mongo_server.url) as client:
+        client.test.told.insert_many([{"_id": number, "a": "text"} for number in range(10)])
+    said = (mongo_server.directory / "mongowire.log").read_text()
+    assert re.search(r'level=INFO msg="Listening on TCP .*" name=listener', said)
+    assert "level=DEBUG" not in said
+    assert "INSERT INTO" not in said
 
 
 def test_stop_leaves_no_process_and_no_folder() -> None:
