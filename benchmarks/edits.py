@@ -35,6 +35,9 @@ PAUSE_SECONDS: Final = 0.1
 VOLUME_PAUSE_SECONDS: Final = 2.5
 """Between quiet edits that volumes bring: the delays of a real kubelet were measured 2–3 s after its last sync; sooner, its
 next relist is waited for, and a burst is what is measured."""
+ANY_MOMENT_SECONDS: Final = REAL.relist_seconds
+"""Up to so long between edits that volumes bring in a burst, each drawn. Pods have an edit right after a relist, and the next
+is a second later: edits that come at one time after it would all wait equally long, and never the longest."""
 EDITS_A_SECOND: Final = 20
 """Of other models of the same gateway, in the busy case."""
 SHARD_MODELS: Final = 10_000 // 64
@@ -119,7 +122,9 @@ async def by(book: Book, stage: Scene, pods: Fleet, several: list[Pod], size: Si
     if way != "volume":
         for pod in several:
             pods.kubelet.hold(pod.name)  # on a cluster the kubelet's work is on other machines, and later
-    pause = VOLUME_PAUSE_SECONDS if way == "volume" else PAUSE_SECONDS
+    pause, busy_pause, spread = PAUSE_SECONDS, PAUSE_SECONDS, 0.0
+    if way == "volume":
+        pause, busy_pause, spread = VOLUME_PAUSE_SECONDS, 0.0, ANY_MOMENT_SECONDS
     await asyncio.sleep(2)
     with Ledgers(several) as ledgers:
         written, loaded = await edits(stage, ledgers, size, f"{way}-quiet", quiet, pause)
@@ -127,7 +132,7 @@ async def by(book: Book, stage: Scene, pods: Fleet, several: list[Pod], size: Si
         book.times(f"{size.name}.{way}.written", written)
         if busy:
             async with others(stage, size):
-                _, loaded = await edits(stage, ledgers, size, f"{way}-busy", busy, PAUSE_SECONDS)
+                _, loaded = await edits(stage, ledgers, size, f"{way}-busy", busy, busy_pause, spread)
             book.times(f"{size.name}.{way}.busy", loaded)
 
 
@@ -152,9 +157,12 @@ def padded(model: str, padding: int) -> list[dict[str, Any]]:
 
 
 async def edits(
-    stage: Scene, ledgers: Ledgers | None, size: Size, marker: str, count: int, pause: float
+    stage: Scene, ledgers: Ledgers | None, size: Size, marker: str, count: int, pause: float, spread: float = 0.0
 ) -> tuple[list[float], list[float]]:
-    """Edit one model after the other; return the seconds from each answer until it was written, and until all pods ran it."""
+    """Edit one model after the other; return the seconds from each answer until it was written, and until all pods ran it.
+
+    The next one comes after `pause`, and up to `spread` seconds later.
+    """
     dice = Random(1)
     written: list[float] = []
     loaded: list[float] = []
@@ -168,7 +176,7 @@ async def edits(
         written.append(max(0.0, sight.at - answered))
         if ledgers is not None:
             loaded.append(max(0.0, await ledgers.loaded(sight) - answered))
-        await asyncio.sleep(pause)
+        await asyncio.sleep(pause + dice.random() * spread)
     return written, loaded
 
 

@@ -1,14 +1,22 @@
 """When a kubelet syncs the volumes of a pod: pure arithmetic on a clock that the caller reads.
 
-The figures are those of a kubelet 1.36 with defaults (Watch strategy, sync every minute) and two pods, until **both** had a
-change: 35–225 ms after the pods' annotations changed, up to 0.9 s when the last sync was less than a second ago, 30–75 s when
-nobody touches the pods. One loop of the kubelet serves all pods of its node, so those that are poked together are synced
-together here; were each given a delay of its own, the later of two would be later than any that was measured. A sync mounts
-what is known at that moment, so a poke before the write misses it. Called by `hack.kubelet.volumes`.
+A kubelet 1.36 with defaults (Watch strategy, sync every minute), as it was measured with two pods and as its source says:
+
+- A pod whose annotations have changed is synced at once, and both pods have the new files 35–225 ms later.
+- A pod is synced again only after a relist of the containers that began after its last sync; there is one a second. A poke
+  that comes sooner waits for it: it is neither lost nor doubled, and several are one. So edits 0.1–0.9 s after pods had the
+  last one were there after 0.9–0.1 s, a second after the last one was: of 360 among 20 a second none later than 1.01 s.
+- Files hold what is known when they are written, so a poke before the write of a ConfigMap misses it.
+- 30–75 s when nobody touches the pod.
+
+One loop of the kubelet serves all pods of its node, so those that are poked together are synced together here; were each
+given a delay of its own, the later of two would be later than any that was measured. Called by `hack.kubelet.volumes`.
+Source: kubernetes v1.36.3, `podWorkerLoop` (pod_workers.go), `GetNewerThan` (container/cache.go), `Relist` (pleg/generic.go).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -27,40 +35,49 @@ class Timing:
     """Seconds from a cause to the sync that it leads to, each drawn from a range or as often as was measured."""
 
     poked_seconds: Delays = (0.035, 0.104, 0.181, 0.221, 0.225)
-    """After a change of the pod itself (its annotations)."""
-    crowded_seconds: Delays = (0.098, 0.508, 0.836, 0.890, 0.890)
-    """The same, when the last sync was less than `quiet_seconds` ago: the next relist of the kubelet."""
+    """From the sync that follows a change of the pod itself (its annotations) until its files are written."""
     unpoked_seconds: Range = (30.0, 75.0)
     """After a change of a ConfigMap or Secret that nothing else follows."""
     retry_seconds: Range = (0.5, 0.5)
     """Between attempts to mount the volumes of a new pod, as long as something it needs is missing."""
-    quiet_seconds: float = 1.0
-    """How long after a sync a poke counts as crowded."""
+    relist_seconds: float = 1.01
+    """From one relist to the next, between which a pod is synced once; 0: as often as it is poked."""
 
 
 REAL: Final = Timing()
 """As measured."""
-FAST: Final = Timing((0.02, 0.02), (0.02, 0.02), (0.5, 0.5), (0.05, 0.05), 0.0)
+FAST: Final = Timing((0.02, 0.02), (0.5, 0.5), (0.05, 0.05), 0.0)
 """For tests that are not about time: fixed and short, and still slower without a poke than with one."""
 
 
 class Loop:
-    """What the pods of one node share: how far along its loop a kubelet is, 0 to 1, when pods are poked."""
+    """What the pods of one node share: when the kubelet relists, and how far along its other loops it is at a sync."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, relist_seconds: float = REAL.relist_seconds) -> None:
         self._random = random
+        self._relist_seconds = relist_seconds
+        self._phase = random.random() * relist_seconds
         self._drawn_at: float | None = None
         self._share = 0.0
 
-    def share(self, now: float) -> float:
-        """Return the share of the measured delays that take no longer; the same for pods that are poked together."""
-        if self._drawn_at is None or now - self._drawn_at >= TOGETHER_SECONDS:
+    def relist_after(self, when: float) -> float:
+        """Return when the first relist after `when` begins."""
+        if not self._relist_seconds:
+            return when
+        return self._phase + (math.floor((when - self._phase) / self._relist_seconds) + 1) * self._relist_seconds
+
+    def share(self, now: float, *, waited: bool) -> float:
+        """Return the share of the measured delays that take no longer, for a sync; the same for pods that are poked together.
+
+        One that `waited` for a relist takes as long as the last: a second later, loops of 100 ms are as far along as they were.
+        """
+        if not waited and (self._drawn_at is None or now - self._drawn_at >= TOGETHER_SECONDS):
             self._drawn_at, self._share = now, self._random.random()
         return self._share
 
 
 class Schedule:
-    """When one pod is to be synced next. `now` is any monotonic clock in seconds, the same for all calls.
+    """When one pod's files are to be written next. `now` is any monotonic clock in seconds, the same for all calls.
 
     loop: that of the pod's node; None: the pod is alone there.
     """
@@ -68,22 +85,24 @@ class Schedule:
     def __init__(self, timing: Timing, random: Random, loop: Loop | None = None) -> None:
         self._timing = timing
         self._random = random
-        self._loop = loop or Loop(random)
-        self._last_sync: float | None = None
+        self._loop = loop or Loop(random, timing.relist_seconds)
+        self._began: float | None = None
+        """When the last sync began, or the next one will: files follow it."""
         self._poke: float | None = None
+        self._again = False
         self._periodic: float | None = None
 
     @property
     def due(self) -> float | None:
-        """When to sync; None: nothing has happened since the last sync."""
+        """When to write files; None: nothing has happened since they were written."""
         return min((when for when in (self._poke, self._periodic) if when is not None), default=None)
 
     def poked(self, now: float) -> None:
-        """The pod itself has changed. Several pokes before the sync are one."""
-        crowded = self._last_sync is not None and now - self._last_sync < self._timing.quiet_seconds
-        delays = self._timing.crowded_seconds if crowded else self._timing.poked_seconds
-        when = now + quantile(delays, self._loop.share(now))
-        self._poke = when if self._poke is None else min(self._poke, when)
+        """The pod itself has changed. Several pokes before a sync begins are one; one that comes later is for the next."""
+        if self._poke is None:
+            self._sync(now)
+        elif self._began is not None and now > self._began:
+            self._again = True
 
     def changed(self, now: float) -> None:
         """A ConfigMap or Secret of the pod has changed: it is seen by the next sync, at the latest by the periodic one."""
@@ -92,11 +111,21 @@ class Schedule:
 
     def failed(self, now: float) -> None:
         """The first mount of the pod was not possible."""
-        self._poke, self._periodic = None, now + self._draw(self._timing.retry_seconds)
+        self._poke, self._again, self._periodic = None, False, now + self._draw(self._timing.retry_seconds)
 
     def synced(self, now: float) -> None:
         """The volumes hold what was known at `now`."""
-        self._last_sync, self._poke, self._periodic = now, None, None
+        if self._poke is None or self._began is None or self._began > now:
+            self._began = now  # the periodic sync, which may come before a poke has its turn
+        again, self._again = self._again, False
+        self._poke = self._periodic = None
+        if again:
+            self._sync(now)
+
+    def _sync(self, now: float) -> None:
+        """Begin a sync now, or when the kubelet has relisted since the last one."""
+        self._began = now if self._began is None else max(now, self._loop.relist_after(self._began))
+        self._poke = self._began + quantile(self._timing.poked_seconds, self._loop.share(now, waited=self._began > now))
 
     def _draw(self, span: Range) -> float:
         return quantile(span, self._random.random())

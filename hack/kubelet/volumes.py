@@ -88,7 +88,7 @@ class KubeletVolumes:
         self.directory = directory.resolve()
         self._timing = timing
         self._random = Random(seed)  # noqa: S311 - delays, no secrets
-        self._pokes = Loop(self._random)
+        self._pokes = Loop(self._random, timing.relist_seconds)
         self._pods: dict[str, _Pod] = {}
         self._values: dict[Key, dict[str, bytes]] = {}
         self._listed: set[str] = set()

@@ -171,12 +171,48 @@ def test_poked_pod_is_synced_in_a_tenth_of_a_second() -> None:
     assert statistics.median(found) == pytest.approx(0.104, abs=0.01)
 
 
-def test_poke_within_a_second_of_the_last_sync_waits_for_the_relist() -> None:
-    """Up to 0.9 s, about half a second in the middle: what makes a burst coalesce."""
-    found = delays(REAL, 500, "changed", "poked", pause=0.3)
-    assert max(found) > 0.8
-    assert max(found[1:]) <= 0.9
-    assert 0.4 < statistics.median(found) < 0.6
+@pytest.mark.parametrize("pause", [0.1, 0.3, 0.6])
+def test_poke_within_a_second_of_the_last_sync_waits_for_the_relist(pause: float) -> None:
+    """The sooner it comes the longer it waits, until a second after that sync: what makes a burst coalesce.
+
+    The first few may find a relist that has just been; from the first that waits on, each sync comes right after one.
+    """
+    found = [delay + pause for delay in delays(REAL, 500, "changed", "poked", pause=pause)[10:]]
+    assert found == pytest.approx([REAL.relist_seconds] * 490)
+
+
+def test_poke_after_a_relist_does_not_wait() -> None:
+    """A second and a bit after a sync a poke is taken up as quickly as any, for there has been a relist."""
+    assert max(delays(REAL, 500, "changed", "poked", pause=1.1)) <= 0.225
+
+
+def test_poke_between_the_sync_and_the_files_is_taken_up_after_the_next_relist() -> None:
+    """It is not lost: the sync that runs may have read the pod before it. Any number of such pokes is one more sync."""
+    schedule = Schedule(REAL, Random(1))
+    schedule.poked(10.0)
+    first = schedule.due
+    assert first is not None
+    for _ in range(3):
+        schedule.poked(first - 0.01)
+    schedule.synced(first)
+    second = schedule.due
+    assert second is not None
+    assert 0.03 < second - 10.0 <= REAL.relist_seconds + 0.225
+    schedule.synced(second)
+    assert schedule.due is None
+
+
+def test_pokes_that_wait_for_a_relist_do_not_bring_it_nearer() -> None:
+    """More pokes are no lever: two hundred of them lead to the sync that the first one waits for."""
+    patient, pushed = (Schedule(REAL, Random(1)) for _ in range(2))
+    for schedule in (patient, pushed):
+        schedule.poked(10.0)
+        assert schedule.due is not None
+        schedule.synced(schedule.due)
+        schedule.poked(10.3)
+    for number in range(200):
+        pushed.poked(10.3 + number / 1000)
+    assert pushed.due == patient.due
 
 
 def test_change_without_a_poke_waits_for_the_periodic_sync() -> None:
@@ -195,27 +231,30 @@ def test_poke_ends_the_wait_for_the_periodic_sync_and_several_are_one() -> None:
     first = schedule.due
     assert first is not None
     assert first < 2
-    schedule.poked(1.2)
+    schedule.poked(1.0)
     assert schedule.due == first
     schedule.synced(first)
     assert schedule.due is None
 
 
 @pytest.mark.parametrize(
-    ("pause", "median", "ninety", "ninety_nine", "most"),
-    [(2.5, 0.104, 0.181, 0.221, 0.225), (0.5, 0.508, 0.836, 0.890, 0.890)],
+    ("pauses", "median", "ninety", "ninety_nine", "most", "within"),
+    [((2.0, 3.0), 0.104, 0.181, 0.221, 0.225, 0.012), ((0.1, 0.9), 0.508, 0.836, 0.890, 0.910, 0.016)],
     ids=["quiet", "crowded"],
 )
 def test_two_pods_are_both_synced_when_two_pods_of_a_real_kubelet_were(
-    pause: float, median: float, ninety: float, ninety_nine: float, most: float
+    pauses: tuple[float, float], median: float, ninety: float, ninety_nine: float, most: float, within: float
 ) -> None:
-    """The measured times end when the later of two pods has a change; two pokes that arrive one after the other are one."""
+    """The measured times end when the later of two pods has a change; two pokes that arrive one after the other are one.
+
+    Of crowded ones sixty were measured, the slowest after 890 ms.
+    """
     dice = Random(5)
     loop = Loop(dice)
     schedules = [Schedule(REAL, dice, loop) for _ in range(2)]
     now, found = 0.0, []
     for _ in range(4000):
-        now += pause
+        now += dice.uniform(*pauses)
         for number, schedule in enumerate(schedules):
             schedule.poked(now + number * 0.004)
         both = max(schedule.due or 0.0 for schedule in schedules)
@@ -224,9 +263,9 @@ def test_two_pods_are_both_synced_when_two_pods_of_a_real_kubelet_were(
         for schedule in schedules:
             schedule.synced(now)
     found.sort()
-    assert found[len(found) // 2] == pytest.approx(median, abs=0.012)
-    assert found[len(found) * 9 // 10] == pytest.approx(ninety, abs=0.012)
-    assert found[len(found) * 99 // 100] == pytest.approx(ninety_nine, abs=0.006)
+    assert found[len(found) // 2] == pytest.approx(median, abs=within)
+    assert found[len(found) * 9 // 10] == pytest.approx(ninety, abs=within)
+    assert found[len(found) * 99 // 100] == pytest.approx(ninety_nine, abs=within / 2)
     assert found[-1] <= most + 0.001
 
 
@@ -394,7 +433,7 @@ def test_poke_brings_a_write_and_a_poke_before_the_write_misses_it(
     plane: ControlPlane, namespace: str, cluster: Cluster
 ) -> None:
     """Without a poke nothing arrives for half a minute; poked too early neither; a second poke repairs it at once."""
-    timing = Timing((0.05, 0.05), (0.05, 0.05), (30, 30), (0.05, 0.05), 0.0)
+    timing = Timing((0.05, 0.05), (30, 30), (0.05, 0.05), 0.0)
     with KubeletVolumes(plane, namespace, timing=timing) as kubelet:
         pod = StandInPod.start(kubelet, "pod-0", TEMPLATE)
         volume = pod.folder("config")

@@ -1,6 +1,7 @@
 """How often pods are asked and poked, and how long they may take. Pure arithmetic; every figure has its reason.
 
-Source: FACTS F (a kubelet syncs 35 to 225 ms after a poke, at once again only after a second, else every 30 to 75 s).
+Source: FACTS F (a kubelet syncs 35 to 225 ms after a poke, again only after its next relist, one a second, else every 30 to
+75 s).
 """
 
 from __future__ import annotations
@@ -20,8 +21,13 @@ CROWD_SECONDS: Final = 0.0015
 ASK_AGAIN_SECONDS: Final = (45.0, 60.0)
 """A pod that matches is asked again after a random time in this range, so that many are spread over the minute."""
 
-POKE_GAP_SECONDS: Final = 1.0
-"""A kubelet that synced a pod less than a second ago takes it up only at its next relist: a burst is one poke."""
+LONGEST_POKE_GAP_SECONDS: Final = 1.0
+"""Between pokes of a pod that is one of many. A kubelet syncs a pod once a second at most, so that more would be in vain."""
+SHORTEST_POKE_GAP_SECONDS: Final = 0.25
+"""The same for a pod that is one of few. Nobody knows when a kubelet relists: a poke that comes before it is taken up by it,
+while one that is held back for a second has missed it. Shorter gains nothing: the relist is half a second away, on average."""
+POKES_A_SECOND: Final = 20
+"""Of one gateway whose pods are few, in a burst."""
 REPOKE_SECONDS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Pauses before pokes are repeated. After the last the kubelet's own sync has had its turn, so that more would be in vain."""
 
@@ -44,6 +50,11 @@ def ask_pause(attempt: int, behind: int) -> float:
         return max(ASK_SECONDS[attempt], behind * CROWD_SECONDS)
     slow = attempt - len(ASK_SECONDS)
     return SLOW_ASK_SECONDS if slow < SLOW_ASKS else SLOWEST_ASK_SECONDS
+
+
+def poke_gap(pods: int) -> float:
+    """Return the least seconds between two pokes of one pod for different targets; `pods`: all that are poked with it."""
+    return min(LONGEST_POKE_GAP_SECONDS, max(SHORTEST_POKE_GAP_SECONDS, pods / POKES_A_SECOND))
 
 
 def repoke_pause(pokes: int) -> float | None:

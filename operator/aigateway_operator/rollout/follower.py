@@ -62,7 +62,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What followers of one gateway share. `behind`: how many pods do not match; `found`: something new is known."""
+    """What followers of one gateway share.
+
+    `pods`: how many are followed; `behind`: how many of them do not match; `found`: something new is known.
+    """
 
     namespace: str
     ask: Ask
@@ -71,6 +74,7 @@ class Tools:
     poking: asyncio.Semaphore
     clock: Callable[[], float]
     random: Random
+    pods: Callable[[], int]
     behind: Callable[[], int]
     found: Callable[[], None]
     poke_failed: Callable[[ClusterError], None]
@@ -114,7 +118,7 @@ class PodFollower:
         now = self._tools.clock()
         self._aim, self.finding = aim, None
         self._attempt = self._pokes = 0
-        self._poke_at = max(now, self._poked_at + cadence.POKE_GAP_SECONDS) if aim.poke and aim.written else None
+        self._poke_at = self._next_poke(now) if aim.poke and aim.written else None
         self._ask_at = now + cadence.ask_pause(0, self._tools.behind()) if aim.written else now
         self._ask_wake.set()
         self._poke_wake.set()
@@ -190,11 +194,15 @@ class PodFollower:
         if not aim.poke or self._poke_at is not None or (finding.silent and not aim.written):
             return
         if self._pokes == 0:
-            self._poke_at = max(now, self._poked_at + cadence.POKE_GAP_SECONDS)
+            self._poke_at = self._next_poke(now)
         else:
             pause = cadence.repoke_pause(self._pokes)
             self._poke_at = None if pause is None else self._poked_at + pause
         self._poke_wake.set()
+
+    def _next_poke(self, now: float) -> float:
+        """Return when a poke for a new target, or the first wrong answer, may be sent."""
+        return max(now, self._poked_at + cadence.poke_gap(self._tools.pods()))
 
     async def _poke_step(self) -> None:
         left = self._poke_wait()

@@ -69,6 +69,7 @@ class Tracker:
             poking=asyncio.Semaphore(POKING),
             clock=outside.clock,
             random=outside.random,
+            pods=self._followers.__len__,
             behind=self._behind,
             found=self._changed.set,
             poke_failed=self._tell_poke_failed,
