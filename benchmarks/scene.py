@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from aigateway_config.api_access import ApiAccess
 from aigateway_operator.kube.client import KubeClient
 from aigateway_operator.kube.resources import GATEWAY_CONFIGS, SECRETS, VIRTUAL_MODELS
 from benchmarks import subjects
@@ -172,7 +173,7 @@ async def scene(subject: SubjectName, folder: Path, **settings: str) -> AsyncIte
     with plane:
         plane.request("POST", "/api/v1/namespaces", {"metadata": {"name": SPACE}})
         async with KubeClient.connect(plane.kubeconfig, user_agent="benchmark") as client:
-            seen = Seen(client, SPACE)
+            seen = Seen(ApiAccess(plane.url, SPACE, ca_file=plane.ca_file, token=plane.admin_token))
             follower = asyncio.create_task(seen.run())
             made = Scene(plane, client, seen, subjects.start(subject, plane, folder, **settings), folder)
             try:

@@ -1,20 +1,21 @@
 """What a watch of a namespace's ConfigMaps shows, stamped as it comes: when a text, or so many models, were written.
 
-The watch is what a pod on the API path has. Used by every workload; polls nothing.
+The watch is the one that a pod on the API path has. Used by every workload; polls nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
+import aiohttp
 import orjson
 
-from aigateway_operator.errors import ClusterError
-from aigateway_operator.kube.client import KubeClient
-from aigateway_operator.kube.resources import CONFIG_MAPS, JsonObject
+from aigateway_config.api_access import ApiAccess, open_config_maps
+from aigateway_config.api_objects import ConfigMap
+from aigateway_config.errors import ConfigError
 
 WAIT_SECONDS = 120.0
 
@@ -31,8 +32,8 @@ class Sight:
 class Seen:
     """Follows the ConfigMaps of a namespace. `names`: ConfigMap → public names of its models; `writes`: events so far."""
 
-    def __init__(self, client: KubeClient, namespace: str) -> None:
-        self._client, self._namespace = client, namespace
+    def __init__(self, access: ApiAccess) -> None:
+        self._access = access
         self._texts: dict[str, asyncio.Future[Sight]] = {}
         self._counts: list[tuple[int, asyncio.Future[float]]] = []
         self.names: dict[str, int] = {}
@@ -42,24 +43,26 @@ class Seen:
     async def run(self) -> None:
         """Follow until cancelled."""
         while True:  # the server ends a watch after minutes; the next begins with all there is, so nothing is missed
-            with suppress(ClusterError):
-                async for kind, obj in self._client.watch(CONFIG_MAPS, self._namespace, resource_version="0"):
-                    if kind in {"ADDED", "MODIFIED"}:
-                        self._take(obj, time.monotonic())
+            with suppress(ConfigError, aiohttp.ClientError, OSError, ValueError):
+                async with open_config_maps(self._access) as client, aclosing(client.watch({}, "0")) as packets:
+                    async for events in packets:
+                        at = time.monotonic()
+                        for event in events:
+                            if event.kind in {"ADDED", "MODIFIED"}:
+                                self._take(event.config_map, at)
             await asyncio.sleep(0.1)
 
-    def _take(self, obj: JsonObject, at: float) -> None:
+    def _take(self, config_map: ConfigMap, at: float) -> None:
         self.writes += 1
-        data: dict[str, str] = obj.get("data") or {}
         file, revision = "", 0
-        for name, text in data.items():
+        for name, text in config_map.data.items():
             if name.endswith(".manifest.json"):
                 manifest = orjson.loads(text)
                 file, revision = name.replace(".manifest.json", ".yml"), manifest["revision"]
-                self.names[obj["metadata"]["name"]] = len(manifest["sources"])
-        self.sizes[obj["metadata"]["name"]] = sum(map(len, data.values()))
+                self.names[config_map.name] = len(manifest["sources"])
+        self.sizes[config_map.name] = sum(map(len, config_map.data.values()))
         for wanted in list(self._texts):
-            if any(wanted in text for text in data.values()):
+            if any(wanted.encode() in text for text in config_map.data.values()):
                 self._texts.pop(wanted).set_result(Sight(at, file, revision))
         total = self.models
         for entry in [one for one in self._counts if one[0] == total]:

@@ -16,12 +16,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
-from pydantic_core import from_json
 
+from aigateway_config.api_objects import Event, Page, Status, cut_frames, parse_event, parse_page, parse_status
 from aigateway_config.errors import ConfigError, SourceFault
+from aigateway_config.protobuf import CONTENT_TYPE, MAGIC
 
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 CONNECT_SECONDS: Final = 5.0
@@ -34,13 +35,11 @@ PAGE_ITEMS: Final = 2
 OPENING_SECONDS: Final = 15.0
 """How long a watch may take to begin; the server answers its head at once."""
 INACTIVITY_SECONDS: Final = 70.0
-"""A watch without any line for this long is dead: bookmarks come about every minute."""
+"""A watch without any byte for this long is dead: bookmarks come about every minute."""
 WATCH_SECONDS: Final = 300
 """How long a watch may last before the server ends it, plus up to a fifth, so that pods do not return all at once."""
-MAX_LINE_BYTES: Final = 16 * 2**20
-"""More than any ConfigMap (1 MiB), with every character escaped, makes of an event."""
-
-JsonObject = dict[str, Any]
+MAX_EVENT_BYTES: Final = 4 * 2**20
+"""More than any ConfigMap makes of an event: etcd takes no object of 2 MiB."""
 
 
 class Refusal(ConfigError):
@@ -87,7 +86,7 @@ class ApiAccess:
     def headers(self) -> dict[str, str]:
         """Return the headers of a request, with the token as it is now. Raises OSError if its file cannot be read."""
         token = self.token if self.token_file is None else self.token_file.read_text().strip()
-        asked = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "aigateway-config"}
+        asked = {"Accept": CONTENT_TYPE, "Accept-Encoding": "identity", "User-Agent": "aigateway-config"}
         return asked if not token else {**asked, "Authorization": f"Bearer {token}"}
 
 
@@ -99,7 +98,7 @@ class ConfigMaps:
         self._access = access
         self._url = f"{access.server.rstrip('/')}/api/v1/namespaces/{access.namespace}/configmaps"
 
-    async def pages(self, query: Mapping[str, str]) -> AsyncGenerator[JsonObject, None]:
+    async def pages(self, query: Mapping[str, str]) -> AsyncGenerator[Page, None]:
         """Yield the ConfigMapList of one moment, page by page. Raises Refusal, OSError, aiohttp.ClientError, ValueError.
 
         A Refusal of 410 means that the moment is too long ago by now: begin again.
@@ -107,25 +106,22 @@ class ConfigMaps:
         asked = {**query, "limit": str(PAGE_ITEMS)}
         while True:
             page = await self._page(asked)
-            following = page["metadata"].get("continue")
+            following = page.following
             yield page
             if not following:
                 return
             del page  # or two would be in memory at a time
-            asked["continue"] = str(following)
+            asked["continue"] = following
 
-    async def _page(self, asked: Mapping[str, str]) -> JsonObject:
+    async def _page(self, asked: Mapping[str, str]) -> Page:
         timeout = aiohttp.ClientTimeout(total=LIST_SECONDS, sock_connect=CONNECT_SECONDS)
         async with self._session.get(
             self._url, params=asked, headers=self._access.headers(), timeout=timeout, allow_redirects=False
         ) as response:
             await _check(response, "list")
-            page = from_json(await response.read(), cache_strings="keys")
-        if not isinstance(page, dict) or not isinstance(page.get("metadata"), dict):
-            raise ValueError("the list is no list")
-        return page
+            return parse_page(await response.read())
 
-    async def watch(self, query: Mapping[str, str], version: str) -> AsyncGenerator[list[JsonObject], None]:
+    async def watch(self, query: Mapping[str, str], version: str) -> AsyncGenerator[list[Event], None]:
         """Yield the events after `version` as they arrive, all of one packet together; ends when the server ends it.
 
         Raises as `pages` does; an ERROR event is a Refusal. Nothing for INACTIVITY_SECONDS is a TimeoutError.
@@ -145,11 +141,9 @@ class ConfigMaps:
             await _check(response, "watch")
             rest = b""
             async for chunk in response.content.iter_any():
-                *lines, rest = (rest + chunk).split(b"\n")
-                if len(rest) > MAX_LINE_BYTES:
-                    raise ValueError("an event of the watch is larger than any ConfigMap")
-                if lines:
-                    yield [_event(line) for line in lines if line]
+                frames, rest = cut_frames(rest + chunk, MAX_EVENT_BYTES)
+                if frames:
+                    yield [_event(frame) for frame in frames]
 
 
 @asynccontextmanager
@@ -173,27 +167,25 @@ async def open_config_maps(access: ApiAccess) -> AsyncIterator[ConfigMaps]:
 async def _check(response: aiohttp.ClientResponse, verb: str) -> None:
     if response.status == 200:
         return
-    text = (await response.content.read(2_000)).decode(errors="replace")
-    try:
-        text = str(json.loads(text)["message"])
-    except (ValueError, KeyError, TypeError):
-        text = text.strip() or str(response.reason)
     seconds = response.headers.get("Retry-After", "")
     raise Refusal(
-        f"{verb} of ConfigMaps was answered {response.status}: {text[:500]}",
+        f"{verb} of ConfigMaps was answered {response.status}: {_said(await response.content.read(2_000)) or response.reason}",
         response.status,
         float(seconds) if seconds.isdecimal() else 0.0,
     )
 
 
-def _event(line: bytes) -> JsonObject:
-    event = from_json(line, cache_strings="keys")  # half the time of json.loads: a document is one long string of escapes
-    if not isinstance(event, dict) or not isinstance(event.get("object"), dict):
-        raise ValueError("a line of the watch is no event")
-    if event.get("type") == "ERROR":
-        status = event["object"]
-        code = status.get("code")
-        raise Refusal(
-            f"watch of ConfigMaps broke off: {str(status.get('message'))[:500]}", code if isinstance(code, int) else 0
-        )
+def _said(body: bytes) -> str:
+    """Return what an answer of refusal says: the message of a Status, in either encoding, or a proxy's text as it is."""
+    try:
+        text = parse_status(body).message if body.startswith(MAGIC) else str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):
+        text = body.decode(errors="replace").strip()
+    return text[:500]
+
+
+def _event(frame: bytes) -> Event:
+    event = parse_event(frame)
+    if isinstance(event, Status):
+        raise Refusal(f"watch of ConfigMaps broke off: {event.message[:500]}", event.code)
     return event

@@ -19,11 +19,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from pydantic_core import from_json
 
 from aigateway_config import documents
+from aigateway_config.api_objects import ConfigMap, Event
 from aigateway_config.errors import SourceFault
 from aigateway_config.source import MemoryReading, Offer
 
@@ -134,7 +135,7 @@ class ApiWatch:
                 selection.complaint = ""
             except ClientConnectorCertificateError as error:
                 raise SourceFault(f"the API server's certificate does not verify: {error}") from error
-            except (Refusal, ClientError, OSError, ValueError, TypeError, KeyError) as error:
+            except (Refusal, ClientError, OSError, ValueError) as error:
                 retry_after = self._note(selection, error, settled=loop.time() - began > SETTLED_SECONDS)
             await asyncio.sleep(_pause(selection.failures, retry_after))
 
@@ -146,8 +147,8 @@ class ApiWatch:
             async for events in packets:
                 selection.complaint, selection.failures = "", 0
                 for event in events:
-                    self._apply(selection, event["type"], event["object"])
-                    selection.version = event["object"]["metadata"]["resourceVersion"]
+                    self._apply(selection, event)
+                    selection.version = event.config_map.version
 
     async def _list(self, client: ConfigMaps, selection: _Selection) -> None:
         """Take a complete list: what is absent is gone."""
@@ -155,10 +156,10 @@ class ApiWatch:
         version = None
         async with aclosing(client.pages(selection.query)) as pages:
             async for page in pages:
-                for item in page.get("items") or []:
-                    if files := self._needed(self._files_of(item)):
-                        found[str(item["metadata"]["name"])] = files
-                version = page["metadata"]["resourceVersion"]
+                for config_map in page.items:
+                    if files := self._needed(self._files_of(config_map)):
+                        found[config_map.name] = files
+                version = page.version
         self._files[selection] = found
         self._changed.set()
         selection.version = version
@@ -167,7 +168,7 @@ class ApiWatch:
         """Count and log a fault; return how many seconds to wait at least."""
         status = getattr(error, "status", 0)
         selection.failures = 1 if settled else selection.failures + 1
-        if status == GONE or isinstance(error, (ValueError, TypeError, KeyError)):
+        if status == GONE or isinstance(error, ValueError):
             selection.version = None  # only a new list helps
         complaint = f"{type(error).__name__} {status}"
         if status != GONE and complaint != selection.complaint:
@@ -177,11 +178,11 @@ class ApiWatch:
             return MAX_BACKOFF_SECONDS  # a missing right is mended by a person
         return min(getattr(error, "retry_after_seconds", 0.0), MAX_RETRY_AFTER_SECONDS)
 
-    def _apply(self, selection: _Selection, kind: str, obj: Mapping[str, Any]) -> None:
-        if kind == "BOOKMARK":
+    def _apply(self, selection: _Selection, event: Event) -> None:
+        if event.kind == "BOOKMARK":
             return
-        known, name = self._files[selection], str(obj["metadata"]["name"])
-        files = {} if kind == "DELETED" else self._needed(self._files_of(obj))
+        known, name = self._files[selection], event.config_map.name
+        files = {} if event.kind == "DELETED" else self._needed(self._files_of(event.config_map))
         if files == known.get(name, {}):
             return  # labels or annotations changed, not the documents
         if files:
@@ -190,13 +191,12 @@ class ApiWatch:
             known.pop(name, None)
         self._changed.set()
 
-    def _files_of(self, obj: Mapping[str, Any]) -> dict[str, bytes]:
+    def _files_of(self, config_map: ConfigMap) -> dict[str, bytes]:
         """Return the files that a ConfigMap of this name may bring: anyone may put our label on anything."""
-        wanted = files_of(self._gateway, str(obj["metadata"]["name"]))
+        wanted = files_of(self._gateway, config_map.name)
         if not wanted:
             self._ignored["ForeignConfigMap"] += 1
-        data = obj.get("data") or {}
-        return {name: str(data[name]).encode(errors="surrogatepass") for name in wanted if name in data}
+        return {name: config_map.data[name] for name in wanted if name in config_map.data}
 
     def _needed(self, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
         """Return the files of a ConfigMap, less its document if that is in force just as its manifest says."""

@@ -24,7 +24,7 @@ import threading
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -34,8 +34,10 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
+from aigateway_config.api_objects import cut_frames
 from hack.controlplane import ControlPlane
 from tests.eventually import eventually
+from tests.kube_protobuf import CONTENT_TYPE, status, watch_event
 
 T = TypeVar("T")
 _HOP_BY_HOP = {"connection", "content-length", "host", "transfer-encoding", "keep-alive"}
@@ -86,7 +88,8 @@ class Fault:
 class _OpenWatch:
     request: Proxied
     task: asyncio.Task[Any]
-    last_words: list[bytes] = field(default_factory=list)
+    asked: web.Request
+    error: int | None = None
 
 
 class ApiProxy:
@@ -154,11 +157,11 @@ class ApiProxy:
 
     def cut_watches(self, resource: str | None = None) -> int:
         """End open watches without a word; return how many."""
-        return self._call(self._end_watches(resource, []))
+        return self._call(self._end_watches(resource, None))
 
     def send_watch_error(self, resource: str | None = None, *, code: int = 410) -> int:
         """Send an ERROR event into open watches and end them; return how many."""
-        return self._call(self._end_watches(resource, [_error_event(code)]))
+        return self._call(self._end_watches(resource, code))
 
     def requests(self, method: str | None = None, resource: str | None = None, *, watch: bool | None = None) -> list[Proxied]:
         """Return matching requests that came in, failed ones too."""
@@ -207,17 +210,17 @@ class ApiProxy:
         self.url = f"http://{host}:{port}"
 
     async def _close(self) -> None:
-        await self._end_watches(None, [])
+        await self._end_watches(None, None)
         if self._runner is not None:
             await self._runner.cleanup()
         if self._session is not None:
             await self._session.close()
         await asyncio.sleep(0.1)  # closed connections tell their loop so a turn later
 
-    async def _end_watches(self, resource: str | None, last_words: list[bytes]) -> int:
+    async def _end_watches(self, resource: str | None, error: int | None) -> int:
         ending = [watch for watch in self._watches if resource in (None, watch.request.resource)]
         for watch in ending:
-            watch.last_words = last_words
+            watch.error = error
             watch.task.cancel()
         await asyncio.gather(*(asyncio.wait([watch.task]) for watch in ending))
         return len(ending)
@@ -229,7 +232,7 @@ class ApiProxy:
             fault.hits += 1
             await asyncio.sleep(fault.delay_seconds)
             if fault.status == 410 and proxied.watch:
-                return web.Response(body=_error_event(410), content_type="application/json")
+                return web.Response(body=_error_event(410, request), content_type=_media_type(request))
             if fault.status is not None:
                 retry_after = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
                 body = _status(fault.status)
@@ -254,7 +257,7 @@ class ApiProxy:
             return web.Response(status=answer.status, headers=headers, body=await answer.read())
         response = web.StreamResponse(status=answer.status, headers=headers)
         await response.prepare(request)
-        watch = _OpenWatch(proxied, asyncio.ensure_future(self._stream(answer, response)))
+        watch = _OpenWatch(proxied, asyncio.ensure_future(self._stream(answer, response)), request)
         self._watches.add(watch)
         try:
             await asyncio.wait([watch.task])
@@ -263,19 +266,20 @@ class ApiProxy:
             self._watches.discard(watch)
         if watch.task.cancelled():
             with suppress(aiohttp.ClientConnectionError):
-                for line in watch.last_words:
-                    await response.write(line)
+                if watch.error is not None:
+                    await response.write(_error_event(watch.error, watch.asked))
                 await response.write_eof()
         return response
 
     @staticmethod
     async def _stream(answer: aiohttp.ClientResponse, response: web.StreamResponse) -> None:
-        """Pass on whole lines, so that an ERROR event can be put after any of them."""
+        """Pass on whole events, so that an ERROR event can be put after any of them."""
+        cut = _whole_frames if answer.content_type == CONTENT_TYPE else _whole_lines
         rest = b""
         async for chunk in answer.content.iter_any():
-            whole, newline, rest = (rest + chunk).rpartition(b"\n")
-            if newline:
-                await response.write(whole + newline)
+            whole, rest = cut(rest + chunk)
+            if whole:
+                await response.write(whole)
 
 
 def _parse(request: web.Request) -> Proxied:
@@ -307,5 +311,21 @@ def _status(code: int) -> bytes:
     return json.dumps(status).encode()
 
 
-def _error_event(code: int) -> bytes:
+def _media_type(request: web.Request) -> str:
+    return CONTENT_TYPE if CONTENT_TYPE in request.headers.get("Accept", "") else "application/json"
+
+
+def _error_event(code: int, request: web.Request) -> bytes:
+    if _media_type(request) == CONTENT_TYPE:
+        return watch_event("ERROR", status(code, "made to fail"))
     return b'{"type":"ERROR","object":' + _status(code) + b"}\n"
+
+
+def _whole_lines(received: bytes) -> tuple[bytes, bytes]:
+    whole, newline, rest = received.rpartition(b"\n")
+    return whole + newline, rest
+
+
+def _whole_frames(received: bytes) -> tuple[bytes, bytes]:
+    rest = cut_frames(received, 2**30)[1]
+    return received[: len(received) - len(rest)], rest

@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import orjson
 import pytest
 
+from aigateway_config.api_access import ApiAccess
+from aigateway_config.api_objects import ConfigMap
 from benchmarks.checker import NotCounted, verify
 from benchmarks.life import level
 from benchmarks.scene import config_map_writes
@@ -91,14 +94,12 @@ def test_only_writes_of_config_maps_are_counted_as_such() -> None:
 
 async def test_the_watch_tells_when_so_many_models_are_written_and_which_document_has_a_text() -> None:
     """Models of all documents are summed, and a text comes with its document's revision."""
-    seen = Seen(None, "bench")  # type: ignore[arg-type]  # it is not run
+    seen = Seen(ApiAccess("https://nowhere", "bench"))  # it is not run
     three, text = seen.expect_models(3), seen.expect('"edited"')
     for shard, (names, revision, body) in enumerate([({"a": "", "b": ""}, 4, "{}"), ({"c": ""}, 5, '{"edited"}')]):
         assert not three.done()
-        data = {
-            f"models-{shard:02d}.yml": body,
-            f"models-{shard:02d}.manifest.json": f'{{"revision":{revision},"sources":{str(names).replace(chr(39), chr(34))}}}',
-        }
-        seen._take({"metadata": {"name": f"main-models-{shard:02d}"}, "data": data}, float(shard))
+        manifest = orjson.dumps({"revision": revision, "sources": names})
+        data = {f"models-{shard:02d}.yml": body.encode(), f"models-{shard:02d}.manifest.json": manifest}
+        seen._take(ConfigMap(f"main-models-{shard:02d}", "1", data), float(shard))
     assert three.result() == 1.0
     assert (text.result().file, text.result().revision) == ("models-01.yml", 5)

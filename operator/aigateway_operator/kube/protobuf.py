@@ -3,27 +3,22 @@
 A document as JSON inside JSON is escaped, parsed and escaped again; in protobuf it is copied. Only the fields in the tables
 below are known: an object to write that holds another one goes as JSON, and of an answer nothing else is read. Pure; called by
 `client` and `answers`.
-Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#kubernetes-protobuf-encoding, generated.proto of
-k8s.io/api/core/v1, of k8s.io/apimachinery/pkg/apis/meta/v1 and pkg/runtime, https://protobuf.dev/programming-guides/encoding
+The wire format itself is `aigateway_config.protobuf`, which pods have too.
+Source: generated.proto of k8s.io/api/core/v1 and of k8s.io/apimachinery/pkg/apis/meta/v1
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Any, Final
 
+from aigateway_config.protobuf import BYTES, CONTENT_TYPE, MAGIC, MORE, VARINT, content, fields, unwrap
 from aigateway_operator.kube.resources import JsonObject
 
-CONTENT_TYPE: Final = "application/vnd.kubernetes.protobuf"
-MAGIC: Final = b"k8s\0"
-"""What every body begins with."""
-
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_MORE: Final = 0x80
-"""Bit of a byte of a number that says that another byte follows."""
+__all__ = ["CONTENT_TYPE", "MAGIC", "decode", "encode"]
 
 
 class _Kind(Enum):
@@ -91,12 +86,8 @@ def encode(obj: JsonObject) -> bytes | None:
 
 def decode(body: bytes) -> JsonObject:
     """Return the object of an answer that begins with `MAGIC`, as JSON would have it. Raises ValueError if it is broken."""
-    envelope = dict(_fields(body[len(MAGIC) :]))
-    if not envelope.keys() >= {1, 2}:
-        raise ValueError("an envelope that is cut short")
-    about = dict(_fields(_bytes(envelope[1])))
-    version, kind = (_bytes(about.get(number, b"")).decode() for number in (1, 2))
-    return {"apiVersion": version, "kind": kind} | _decode(_OBJECTS.get(kind, {}), _bytes(envelope[2]))
+    version, kind, message = unwrap(body)
+    return {"apiVersion": version, "kind": kind} | _decode(_OBJECTS.get(kind, {}), message)
 
 
 def _encode(table: _Table, obj: Mapping[str, Any]) -> bytes:
@@ -111,7 +102,7 @@ def _encode(table: _Table, obj: Mapping[str, Any]) -> bytes:
         elif kind is _Kind.BINARIES:
             parts += (_field(number, _pair(key, base64.b64decode(text, validate=True))) for key, text in value.items())
         elif kind is _Kind.FLAG and isinstance(value, bool):
-            parts += (_number(number << 3 | _VARINT), _number(value))
+            parts += (_number(number << 3 | VARINT), _number(value))
         elif kind is _Kind.METADATA:
             parts.append(_field(number, _encode(_METADATA, value)))
         elif kind is _Kind.OWNERS:
@@ -121,8 +112,8 @@ def _encode(table: _Table, obj: Mapping[str, Any]) -> bytes:
     return b"".join(parts)
 
 
-def _field(number: int, content: bytes) -> bytes:
-    return b"".join((_number(number << 3 | _BYTES), _number(len(content)), content))
+def _field(number: int, value: bytes) -> bytes:
+    return b"".join((_number(number << 3 | BYTES), _number(len(value)), value))
 
 
 def _pair(key: str, value: bytes) -> bytes:
@@ -131,8 +122,8 @@ def _pair(key: str, value: bytes) -> bytes:
 
 def _number(value: int) -> bytes:
     found = bytearray()
-    while value >= _MORE:
-        found.append(value & 0x7F | _MORE)
+    while value >= MORE:
+        found.append(value & 0x7F | MORE)
         value >>= 7
     found.append(value)
     return bytes(found)
@@ -142,68 +133,31 @@ def _decode(table: _Table, message: bytes) -> JsonObject:
     """Return what a message says of the table's fields. Empty texts are left out, as in JSON: the server writes all of them."""
     names = {number: (name, kind) for name, (number, kind) in table.items()}
     found: JsonObject = {}
-    for number, value in _fields(message):
+    for number, value in fields(message):
         name, kind = names.get(number, ("", None))
         if kind is None:
             continue
         if kind is _Kind.FLAG:
             found[name] = bool(value)
-        elif not (content := _bytes(value)):
+        elif not (part := content(value)):
             continue
         elif kind is _Kind.TEXT:
-            found[name] = content.decode(errors="replace")
+            found[name] = part.decode(errors="replace")
         elif kind is _Kind.TIME:
-            found[name] = _time(content)
+            found[name] = _time(part)
         elif kind is _Kind.METADATA:
-            found[name] = _decode(_METADATA, content)
+            found[name] = _decode(_METADATA, part)
         elif kind is _Kind.OWNERS:
-            found.setdefault(name, []).append(_decode(_OWNER, content))
+            found.setdefault(name, []).append(_decode(_OWNER, part))
         else:
-            key, inner = (_bytes(dict(_fields(content)).get(part, b"")) for part in (1, 2))
+            key, inner = (content(dict(fields(part)).get(place, b"")) for place in (1, 2))
             text = base64.b64encode(inner).decode() if kind is _Kind.BINARIES else inner.decode(errors="replace")
             found.setdefault(name, {})[key.decode(errors="replace")] = text
     return found
 
 
-def _time(content: bytes) -> str:
-    seconds = dict(_fields(content)).get(1, 0)
+def _time(message: bytes) -> str:
+    seconds = dict(fields(message)).get(1, 0)
     if not isinstance(seconds, int):
         raise ValueError("a time without a number")
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _bytes(value: int | bytes) -> bytes:
-    if isinstance(value, int):
-        raise ValueError("a number where text was expected")
-    return value
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Yield number and value of each field. Raises ValueError for a message that is cut short."""
-    at = 0
-    while at < len(message):
-        tag, at = _read_number(message, at)
-        wire, number = tag & 7, tag >> 3
-        if wire == _VARINT:
-            value, at = _read_number(message, at)
-            yield number, value
-            continue
-        if wire == _BYTES:
-            length, at = _read_number(message, at)
-        else:
-            length = {_FIXED64: 8, _FIXED32: 4}.get(wire, len(message))
-        begin, at = at, at + length
-        if at > len(message):
-            raise ValueError("a field that is cut short")
-        yield number, message[begin:at]
-
-
-def _read_number(message: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while at < len(message):
-        byte = message[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < _MORE:
-            return value, at
-    raise ValueError("a number that is cut short")

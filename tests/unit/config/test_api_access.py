@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -23,21 +22,19 @@ from aigateway_config.state import State
 from aigateway_operator.api.meta import GATEWAY_LABEL, GatewayKey
 from aigateway_operator.plan.names import config_map_name
 from tests.eventually import eventually_async
+from tests.kube_protobuf import config_map_list, status, watch_event
 from tests.unit.config.writer import make_writer
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-GOOD_LIST = {
-    "metadata": {"resourceVersion": "5"},
-    "items": [{"metadata": {"name": "main-config", "resourceVersion": "4"}, "data": {"config.yml": "1"}}],
-}
+GOOD_LIST = config_map_list([{"metadata": {"name": "main-config", "resourceVersion": "4"}, "data": {"config.yml": "1"}}], "5")
 
 
 def event(version: int, text: str) -> bytes:
     """A MODIFIED event of main-config."""
     obj = {"metadata": {"name": "main-config", "resourceVersion": str(version)}, "data": {"config.yml": text}}
-    return json.dumps({"type": "MODIFIED", "object": obj}).encode() + b"\n"
+    return watch_event("MODIFIED", obj)
 
 
 @asynccontextmanager
@@ -60,7 +57,7 @@ async def api_server(lists: Handler, watches: Handler) -> AsyncIterator[ApiAcces
 
 async def good_list(_request: web.Request) -> web.StreamResponse:
     """A list of one ConfigMap."""
-    return web.json_response(GOOD_LIST)
+    return web.Response(body=GOOD_LIST)
 
 
 async def silence(_request: web.Request) -> web.StreamResponse:
@@ -133,7 +130,13 @@ def api_watch_label() -> str:
 
 @pytest.mark.parametrize(
     "nonsense",
-    [b"", b"not json", b"[]", b"{}", b'{"items":[]}', b'{"metadata":{"resourceVersion":"1"},"items":[{}]}', b'{"items":7}'],
+    [
+        *(b"", b"k8s", b"k8s\0", b"<html>", b'{"metadata":{"resourceVersion":"5"},"items":[]}'),
+        config_map_list([], ""),
+        status(410, "gone"),
+        GOOD_LIST[:-1],
+        watch_event("ADDED", {"metadata": {"name": "main-config", "resourceVersion": "4"}}),
+    ],
 )
 async def test_a_list_that_makes_no_sense_is_asked_for_again(nonsense: bytes) -> None:
     """A proxy's page, a body cut short: nothing ends, and the next good answer counts."""
@@ -155,7 +158,7 @@ async def test_a_list_is_taken_page_by_page_and_as_a_whole() -> None:
 
     def page(name: str, number: int, following: str | None) -> web.StreamResponse:
         item = {"metadata": {"name": name}, "data": {f"{name.removeprefix('main-')}.yml": str(number)}}
-        return web.json_response({"metadata": {"resourceVersion": "5", "continue": following or ""}, "items": [item]})
+        return web.Response(body=config_map_list([item], "5", following or ""))
 
     async def lists(request: web.Request) -> web.StreamResponse:
         asked.append(request.query.get("continue", ""))
@@ -184,19 +187,19 @@ async def test_the_text_of_a_document_in_force_is_let_go_of() -> None:
     later = dict(writer.write().files)
     assert later["config.yml"] == first["config.yml"]
 
-    def shown(kind: str, version: int, files: dict[str, bytes]) -> dict[str, Any]:
+    def shown(version: int, files: dict[str, bytes]) -> dict[str, Any]:
         metadata = {"name": "main-config", "resourceVersion": str(version)}
-        return {"type": kind, "object": {"metadata": metadata, "data": {name: text.decode() for name, text in files.items()}}}
+        return {"metadata": metadata, "data": {name: text.decode() for name, text in files.items()}}
 
     async def lists(_request: web.Request) -> web.StreamResponse:
-        return web.json_response({"metadata": {"resourceVersion": "5"}, "items": [shown("", 5, first)["object"]]})
+        return web.Response(body=config_map_list([shown(5, first)], "5"))
 
     async def watches(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
         await again.wait()
         for number, files in ((6, first), (7, later)):
-            await response.write(json.dumps(shown("MODIFIED", number, files)).encode() + b"\n")
+            await response.write(watch_event("MODIFIED", shown(number, files)))
         return await silence(request)
 
     state, offered = State(), list[dict[str, bytes]]()
@@ -230,14 +233,41 @@ async def test_the_text_of_a_document_in_force_is_let_go_of() -> None:
     assert [list(files) for by_name in source._files.values() for files in by_name.values()] == [["config.manifest.json"]]
 
 
+async def test_another_reader_of_the_same_source_is_offered_whole_documents() -> None:
+    """What was in force for the one before is nothing that the next one has."""
+    writer = make_writer(gateway=GatewayKey("ai", "main"))
+    files = dict(writer.files)
+    data = {name: text.decode() for name, text in files.items()}
+    item = {"metadata": {"name": "main-config", "resourceVersion": "5"}, "data": data}
+
+    async def lists(_request: web.Request) -> web.StreamResponse:
+        return web.Response(body=config_map_list([item], "5"))
+
+    state = State()
+    state.take("volume", MemoryReading({}, MemoryReading(writer.credentials)), NOW)
+    outcome = state.take("api", MemoryReading(files), NOW)
+    assert outcome.configuration is not None, outcome.faults
+    async with api_server(lists, silence) as access:
+        source = ApiWatch("main", access=access)
+        await expect(source, files)
+        source.follow(outcome.configuration)
+        await expect(source, files)
+
+
 @pytest.mark.parametrize(
     "nonsense",
     [
-        b"not json\n",
-        b"[]\n",
-        b'{"type":"MODIFIED"}\n',
-        b'{"type":"ERROR","object":{"code":410}}\n',
-        b'{"type":"X","object":{}}\n',
+        b'{"type":"MODIFIED","object":{"metadata":{"name":"main-config"}}}\n',
+        b"\0\0\0\0",
+        b"\0\0\0\4zzzz",
+        watch_event("MODIFIED", b""),
+        watch_event("MODIFIED", b"k8s\0"),
+        watch_event("MODIFIED", {"metadata": {"name": "main-config"}}),
+        watch_event("MODIFIED", {"metadata": {"resourceVersion": "6"}}),
+        watch_event("MODIFIED", status(410, "gone")),
+        watch_event("", {"metadata": {"name": "main-config", "resourceVersion": "6"}}),
+        watch_event("ERROR", status(410, "gone")),
+        watch_event("ERROR", b"not a status"),
     ],
 )
 async def test_an_event_that_makes_no_sense_leads_to_a_new_list(nonsense: bytes) -> None:
@@ -285,9 +315,9 @@ async def test_events_cut_into_pieces_are_put_together_and_half_ones_dropped() -
     assert versions[:2] == ["5", "6"]
 
 
-async def test_an_endless_line_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_endless_event_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory stays bounded whatever the other side sends."""
-    monkeypatch.setattr(api_access, "MAX_LINE_BYTES", 100_000)
+    monkeypatch.setattr(api_access, "MAX_EVENT_BYTES", 100_000)
     watches = 0
 
     async def speak(request: web.Request) -> web.StreamResponse:
@@ -298,6 +328,7 @@ async def test_an_endless_line_is_given_up(monkeypatch: pytest.MonkeyPatch) -> N
         if watches > 1:
             await response.write(event(6, "2"))
             return await silence(request)
+        await response.write((100_001).to_bytes(4, "big"))
         while True:
             await response.write(b"x" * 65536)
 

@@ -5,49 +5,31 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
 
 import pytest
 
 from aigateway_config import api_access
 from aigateway_config.api_access import ApiAccess, Refusal
+from aigateway_config.api_objects import ConfigMap, Event, Page
 from aigateway_config.api_watch import MAX_BACKOFF_SECONDS, MAX_RETRY_AFTER_SECONDS, SETTLED_SECONDS, ApiWatch
 from aigateway_config.source import Reading
-from tests.virtual_time import now, virtual
+from tests.scripted_watches import ScriptedWatches
+from tests.virtual_time import virtual
 
-Watch = tuple[list[dict[str, Any]], float, Exception | None]
 
+class Server(ScriptedWatches[Event]):
+    """Fulfils what the source uses of `ConfigMaps`."""
 
-@dataclass
-class Server:
-    """Answers each watch by the next of `watches` (events, how long it lasts, how it ends); the last one again and again."""
+    async def pages(self, _query: Mapping[str, str]) -> AsyncGenerator[Page, None]:
+        self.list_once()
+        yield Page([], "1")
 
-    watches: list[Watch]
-    list_error: Exception | None = None
-    lists: list[float] = field(default_factory=list)
-    opened: list[tuple[float, str]] = field(default_factory=list)
-
-    async def pages(self, _query: Mapping[str, str]) -> AsyncGenerator[dict[str, Any], None]:
-        self.lists.append(now())
-        if self.list_error is not None:
-            raise self.list_error
-        yield {"metadata": {"resourceVersion": "1"}, "items": []}
-
-    async def watch(self, _query: Mapping[str, str], version: str) -> AsyncGenerator[list[dict[str, Any]], None]:
-        self.opened.append((now(), version))
-        events, seconds, error = self.watches.pop(0) if len(self.watches) > 1 else self.watches[0]
+    async def watch(self, _query: Mapping[str, str], version: str) -> AsyncGenerator[list[Event], None]:
+        events, ending = self.open_watch(version)
         if events:
             yield events
-        await asyncio.sleep(seconds)
-        if error is not None:
-            raise error
-
-    @property
-    def pauses(self) -> list[float]:
-        """Seconds between attempts to watch, that of the watch itself included."""
-        return [later - earlier for (earlier, _), (later, _) in pairwise(self.opened)]
+        await ending.come()
 
 
 @asynccontextmanager
@@ -71,9 +53,9 @@ async def following(server: Server, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
         await asyncio.gather(task, return_exceptions=True)
 
 
-def event(kind: str, version: str) -> dict[str, Any]:
+def event(kind: str, version: str) -> Event:
     """Return an event of the gateway's ConfigMap."""
-    return {"type": kind, "object": {"metadata": {"name": "main-config", "resourceVersion": version}, "data": {}}}
+    return Event(kind, ConfigMap("main-config", version))
 
 
 AWAY = OSError("connection refused")

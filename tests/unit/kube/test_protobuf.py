@@ -63,6 +63,42 @@ def test_a_body_is_what_the_encoding_says() -> None:
     assert protobuf.encode(config_map(data={"k": value.decode()})) == b"k8s\0" + envelope
 
 
+def message(number: int, content: bytes) -> bytes:
+    """Return a field of bytes, by the definition of the encoding; lengths from 128 on take two bytes."""
+    size = len(content)
+    return bytes([number << 3 | 2, *([size] if size < 128 else [0x80 | size & 0x7F, size >> 7])]) + content
+
+
+def test_every_field_has_the_number_that_kubernetes_gave_it() -> None:
+    """Numbers of generated.proto, written out: encoder and decoder share a table, so that they agree on a wrong one too."""
+    owner = message(5, b"ai-gateway.io/v1alpha1") + message(1, b"GatewayConfig") + message(3, b"main") + message(4, b"u-1")
+    label = message(1, b"a") + message(2, b"b")
+    metadata = b"".join(
+        (
+            *(message(1, b"n"), message(3, b"ai"), message(5, b"u"), message(6, b"7")),
+            *(message(11, label), message(12, label), message(13, owner + b"\x30\x01\x38\x00")),
+        )
+    )
+    said = {
+        "name": "n",
+        "namespace": "ai",
+        "uid": "u",
+        "resourceVersion": "7",
+        "labels": {"a": "b"},
+        "annotations": {"a": "b"},
+        "ownerReferences": [{**OWNER, "blockOwnerDeletion": False}],
+    }
+    texts, values = {"k": "v"}, {"k": "dg=="}
+    entry = message(1, b"k") + message(2, b"v")
+    for obj, body in (
+        (config_map(data=texts, binaryData=values, immutable=True), message(2, entry) + message(3, entry) + b"\x20\x01"),
+        (config_map(kind="Secret", data=values, type="t", immutable=True), message(2, entry) + message(3, b"t") + b"\x28\x01"),
+    ):
+        about = message(1, b"v1") + message(2, obj["kind"].encode())
+        envelope = message(1, about) + message(2, message(1, metadata) + body)
+        assert protobuf.encode({**obj, "metadata": said}) == b"k8s\0" + envelope
+
+
 def test_what_the_server_adds_is_passed_over_or_read_as_json_has_it() -> None:
     """Fields nobody here knows, of every wire type; empty texts, which the server writes and JSON leaves out; times."""
     time = b"\x42\x06" + b"\x08\x80\xc4\xd8\xca\x06"

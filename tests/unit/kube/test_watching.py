@@ -16,6 +16,7 @@ from aigateway_operator.errors import ClusterError, Forbidden, Rejected, Unavail
 from aigateway_operator.kube.client import KubeClient
 from aigateway_operator.kube.resources import CONFIG_MAPS, JsonObject
 from aigateway_operator.kube.watching import FORBIDDEN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS, SETTLED_SECONDS, Selection, Watcher
+from tests.scripted_watches import ScriptedWatches
 from tests.virtual_time import now, virtual
 
 Event = tuple[str, JsonObject]
@@ -26,41 +27,22 @@ def event(kind: str, version: str) -> Event:
     return kind, {"metadata": {"name": "one", "resourceVersion": version}}
 
 
-@dataclass
-class Server:
-    """Answers lists with resourceVersion 1, and each watch by the next of `watches`; the last one again and again.
-
-    A watch is what it delivers, how long it lasts, and the error it ends with.
-    """
-
-    watches: list[tuple[list[Event], float, ClusterError | None]]
-    list_error: ClusterError | None = None
-    lists: list[float] = field(default_factory=list)
-    opened: list[tuple[float, str]] = field(default_factory=list)
+class Server(ScriptedWatches[Event]):
+    """Fulfils what a watcher uses of `KubeClient`; lists have resourceVersion 1."""
 
     async def list_pages(self, *_: Any, **__: Any) -> AsyncIterator[tuple[list[JsonObject], str]]:
-        self.lists.append(now())
-        if self.list_error is not None:
-            raise self.list_error
+        self.list_once()
         yield [], "1"
 
     async def watch(
         self, *_: Any, resource_version: str, on_open: Callable[[], None], **__: Any
     ) -> AsyncIterator[tuple[str, JsonObject]]:
-        self.opened.append((now(), resource_version))
-        events, seconds, error = self.watches.pop(0) if len(self.watches) > 1 else self.watches[0]
-        if seconds:
+        events, ending = self.open_watch(resource_version)
+        if ending.seconds:
             on_open()
         for one in events:
             yield one
-        await asyncio.sleep(seconds)
-        if error is not None:
-            raise error
-
-    @property
-    def pauses(self) -> list[float]:
-        """Seconds between attempts to watch, that of the watch itself included."""
-        return [later - earlier for (earlier, _), (later, _) in pairwise(self.opened)]
+        await ending.come()
 
 
 @dataclass
