@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from aigateway_config import documents
 from aigateway_config.errors import Fault, Reason
-from aigateway_config.model import Model
+from aigateway_config.model import Backend, Model
 from aigateway_config.verification import CredentialSet, Head, Loaded, credentials_of, expected_files
 
 
@@ -104,7 +104,9 @@ class Era:
 
     def _bound(self, loaded: Loaded, current: Mapping[str, Model]) -> Loaded:
         """Return the document with the credentials of now; models that are in `current` have them."""
-        models = {name: model.bound(self.values) for name, model in loaded.models.items() if model is not current.get(name)}
+        renewed: dict[int, Mapping[str, Backend]] = {}
+        others = ((name, model) for name, model in loaded.models.items() if model is not current.get(name))
+        models = {name: model.bound(self.values, renewed) for name, model in others}
         if all(model is loaded.models[name] for name, model in models.items()):
             return loaded
         return replace(loaded, models={**loaded.models, **models})

@@ -27,6 +27,7 @@ from loguru import logger
 
 from aigateway_operator.errors import SettingsError
 from aigateway_operator.kube.access import ClusterAccess
+from aigateway_operator.kube.answers import drop_managed_fields
 from aigateway_operator.kube.client import PAGE_SIZE
 from aigateway_operator.kube.pages import taking_pages
 from aigateway_operator.kube.resources import GATEWAY_CONFIGS, VIRTUAL_MODELS, JsonObject, Resource
@@ -249,7 +250,9 @@ class KopfSource:
 
     def _register(self, registry: kopf.OperatorRegistry, resource: Resource) -> None:
         async def hand_over(event: Any, **_: Any) -> None:
-            self._hand_over(resource, event["type"], event["object"])
+            # kopf's views of an object refer to each other, so that it stays until the collector comes by: what managers own of
+            # its fields, most of it and read by nobody, need not.
+            self._hand_over(resource, event["type"], drop_managed_fields(event["object"]))
 
         kopf.on.event(resource.group, resource.version, resource.plural, id=resource.plural, registry=registry)(hand_over)
 
