@@ -311,14 +311,16 @@ async def _supervise(operator: Operator) -> None:
     Also when kinds are known that were not: kopf looks for them when it starts, and never again. Each restart asks for a
     LIST, which tells whether they are known. And give back the memory that a burst, or a start, has left behind.
     """
-    restarts = changes = 0
+    starts = changes = 0
     while True:
         await asyncio.sleep(SUPERVISE_SECONDS)
         if operator.controller.idle and operator.controller.store.changes - changes >= MANY_CHANGES:
             changes = operator.controller.store.changes
             give_back()
-        if restarts != operator.source.restarts:
-            restarts = operator.source.restarts
+        if starts != operator.source.starts:
+            # The first too: kopf may begin seconds after our LIST, and of what was deleted in between, were it all there
+            # was, nobody tells.
+            starts = operator.source.starts
             operator.controller.repairer.sign_of_relist()
         if operator.controller.repairer.take_kinds_came_back():
             logger.warning("The API server knows our kinds again: restarting the watch")

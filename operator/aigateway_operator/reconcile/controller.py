@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -95,7 +95,9 @@ class Controller:
         self.store = Store()
         self.store.on_stored, self.store.on_removed = self._tell_stored, self._tell_removed
         self.queue: CoalescingQueue[GatewayKey] = CoalescingQueue(clock)
-        self.repairer = Repairer(ports.cluster, self.store, namespaces, self.queue.mark, self._follow, clock, on_listed)
+        self.repairer = Repairer(
+            ports.cluster, self.store, namespaces, self.queue.mark, self._follow, clock, on_listed, self._on_page
+        )
         self.statuses = StatusWriter(
             ports.cluster,
             self.store,
@@ -302,8 +304,25 @@ class Controller:
         if self.store.gateway(key) is None:
             self._states.pop(key, None)
         elif self._observer.ready(key):
-            self._states.setdefault(key, GatewayState())
-            self._observer.warm_up(key, self._states)
+            self._warm_up(key)
+
+    def _warm_up(self, key: GatewayKey) -> None:
+        """Judge and render what is known of a gateway's objects and was not before."""
+        self._states.setdefault(key, GatewayState())
+        self._observer.warm_up(key, self._states)
+
+    def _on_page(self, keys: Set[GatewayKey]) -> None:
+        """Judge what a page of the first LIST has brought, while the API server makes the next.
+
+        All at once are a second at ten thousand models, in which the loop hears nothing. Nothing is concluded from a part.
+        """
+        for key in keys:
+            try:
+                if self.store.gateway(key) is not None:
+                    self._warm_up(key)
+            except Exception:  # noqa: BLE001 - as in a round: a fault of ours in one gateway must not stop the others
+                self._note_fault(key)
+                logger.bind(namespace=key.namespace, gateway=key.name).exception("Judging what was listed broke")
 
     def _aim(self, key: GatewayKey, made: Plan, *, written: bool) -> None:
         """Let pods prove what the round has made true; never before it has, and only as long as this process leads."""

@@ -9,7 +9,7 @@ Source: FACTS "Surprises" 2; DESIGN section 6.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from random import Random
 from typing import Final
 
@@ -39,8 +39,9 @@ class HistoryWentBack(AigatewayError):
 class Repairer:
     """Lists both kinds in all watched namespaces (`namespaces` empty: the whole cluster).
 
-    on_listed: called once, when the store has been filled; the watch begins then, since its own LIST would take as much of the
-    API server's time as ours, and rounds wait for ours.
+    on_page: told, after each page of the first LISTs, which gateways it concerns. on_listed: called once, when the store has
+    been filled; the watch begins then, since its own LIST would take as much of the API server's time as ours, and rounds wait
+    for ours.
     """
 
     def __init__(
@@ -52,10 +53,12 @@ class Repairer:
         on_stored: Callable[[Resource, JsonObject], None],
         clock: Callable[[], float],
         on_listed: Callable[[], None] = lambda: None,
+        on_page: Callable[[Set[GatewayKey]], None] = lambda _: None,
     ) -> None:
         self._cluster = cluster
         self._store = store
         self._on_listed = on_listed
+        self._on_page = on_page
         self._scopes: tuple[str | None, ...] = namespaces or (None,)
         self._mark = mark
         self._on_stored = on_stored
@@ -132,7 +135,11 @@ class Repairer:
                         f"The API server's resourceVersions went back from {self._store.listed_at(resource)} to {version}, as "
                         "after a restore of etcd: what is known here is of no use any more. This process ends, to begin anew."
                     )
-                present.update(self._note(resource, item, first=first) for item in items)
+                if first:
+                    self._keep(resource, items)
+                else:
+                    self._compare(resource, items)
+                present.update(map(_key_of, items))
                 versions.append(version)
         for place in [place for place in self._owed if place[0] == resource and place[1] not in present]:
             del self._owed[place]
@@ -143,17 +150,24 @@ class Repairer:
             for key in self._store.gateway_keys():
                 self._mark(key)
 
-    def _note(self, resource: Resource, item: JsonObject, *, first: bool) -> ObjectKey:
-        """Take one listed object: keep it, or check that the watch has delivered it."""
-        metadata = item["metadata"]
-        key = ObjectKey(metadata["namespace"], metadata["name"])
-        if first:
-            for mark in self._store.put(resource, parse_stored(item)):
-                self._mark(mark)
+    def _keep(self, resource: Resource, items: list[JsonObject]) -> None:
+        """Take a page of a first LIST into the store."""
+        marks: set[GatewayKey] = set()
+        for item in items:
+            marks |= self._store.put(resource, parse_stored(item))
             self._on_stored(resource, item)
-            return key
-        version = metadata["resourceVersion"]
-        if not self._store.has_seen(resource, key, version):
-            since, _ = self._owed.get((resource, key), (self._clock(), version))
-            self._owed[resource, key] = (since, version)
-        return key
+        for key in marks:
+            self._mark(key)
+        self._on_page(marks)
+
+    def _compare(self, resource: Resource, items: list[JsonObject]) -> None:
+        """Note what a page of a later LIST shows and the watch has not delivered."""
+        for item in items:
+            key, version = _key_of(item), item["metadata"]["resourceVersion"]
+            if not self._store.has_seen(resource, key, version):
+                since, _ = self._owed.get((resource, key), (self._clock(), version))
+                self._owed[resource, key] = (since, version)
+
+
+def _key_of(item: JsonObject) -> ObjectKey:
+    return ObjectKey(item["metadata"]["namespace"], item["metadata"]["name"])

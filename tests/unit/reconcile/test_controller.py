@@ -12,11 +12,15 @@ from aigateway_operator.api.meta import GatewayKey
 from aigateway_operator.errors import Conflict, Forbidden, Unavailable
 from aigateway_operator.kube.resources import CONFIG_MAPS, GATEWAY_CONFIGS, SECRETS, VIRTUAL_MODELS
 from aigateway_operator.plan import known, planner
+from aigateway_operator.plan.assess import ModelAssessment, assess_model
 from aigateway_operator.plan.claims import Claims
+from aigateway_operator.plan.snapshot import Stored
 from aigateway_operator.reconcile import controller as controller_module
 from aigateway_operator.reconcile.observe import FETCHES
 from aigateway_operator.reconcile.queue import MAX_DELAY_SECONDS, MAX_REST_SECONDS
-from aigateway_operator.reconcile.telling import HEAD_START_SECONDS
+from aigateway_operator.reconcile.telling import FEW_WRITES, HEAD_START_SECONDS
+from aigateway_operator.rules import RuleContext
+from tests.fake_cluster import FakeCluster
 from tests.unit.reconcile.objects import gateway, model, secret
 from tests.unit.reconcile.world import World, world
 from tests.virtual_time import now, virtual
@@ -76,6 +80,25 @@ async def test_statuses_give_documents_a_head_start() -> None:
         at.cluster.change(VIRTUAL_MODELS, "ai", "other", spec=model("other", current="none")["spec"])
         await asyncio.sleep(HEAD_START_SECONDS / 2)
         assert at.cluster.count("patch_status") > seen
+
+
+@virtual
+async def test_statuses_of_a_round_of_many_writes_give_its_documents_a_head_start_too() -> None:
+    """Such a round is told of at once, but its statuses wait: pods take up five documents at the same time."""
+    async with world() as at:
+        at.furnish()
+        at.cluster.make(GATEWAY_CONFIGS, gateway("wide", delivery={"shards": 4}))
+        await at.settle()
+        writes, seen = at.cluster.count("replace"), at.cluster.count("patch_status")
+        for number in range(12):
+            at.cluster.make(VIRTUAL_MODELS, model(f"m{number}", gateway="wide"))
+        while at.cluster.count("replace") - writes <= FEW_WRITES:
+            await asyncio.sleep(0.001)
+        assert at.cluster.count("patch_status") == seen
+        await asyncio.sleep(HEAD_START_SECONDS / 2)
+        assert at.cluster.count("patch_status") == seen
+        await at.settle()
+        assert at.condition("Ready", "m0") == ("True", "Ready")
 
 
 @virtual
@@ -145,6 +168,51 @@ async def test_a_standby_has_judged_every_object_before_it_leads(monkeypatch: py
         assert {name: entry["current"] for name, entry in at.served().items()} == {
             "m0": "small", "m1": "small", "m2": "small", "m3": "big", "m4": "small",
         }  # fmt: skip
+
+
+@virtual
+@pytest.mark.parametrize("leads", [True, False])
+async def test_objects_are_judged_page_by_page_while_they_are_listed(monkeypatch: pytest.MonkeyPatch, leads: bool) -> None:
+    """All at once take a second at ten thousand models, in which nothing else is heard; nothing is written before the end."""
+    at, judged = World(FakeCluster(page_size=2)), list[str]()
+
+    def watched(stored: Stored, context: RuleContext) -> ModelAssessment:
+        judged.append(stored.name)
+        return assess_model(stored, context)
+
+    monkeypatch.setattr(known, "assess_model", watched)
+    at.leadership.is_leader, at.deaf = leads, True
+    at.furnish(*(model(f"m{number}") for number in range(5)))
+    gates = [at.cluster.hang("list", resource=VIRTUAL_MODELS) for _ in range(3)]
+    async with world(at):
+        for gate, expected in zip(gates, ([], ["m0", "m1"], ["m0", "m1", "m2", "m3"]), strict=True):
+            await asyncio.sleep(5)
+            assert sorted(judged) == expected
+            assert at.cluster.writes() == []
+            gate.set()
+        await at.settle()
+        assert sorted(judged) == ["m0", "m1", "m2", "m3", "m4"], "each is judged once"
+        assert len(at.served()) == (5 if leads else 0)
+
+
+@virtual
+async def test_a_fault_with_what_was_listed_stops_no_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The round that comes after meets it again, or finds nothing wrong; other gateways are served meanwhile."""
+    faults = iter([True])
+
+    def broken_once(stored: Stored, context: RuleContext) -> ModelAssessment:
+        if next(faults, False):
+            raise RuntimeError("a fault of ours")
+        return assess_model(stored, context)
+
+    monkeypatch.setattr(known, "assess_model", broken_once)
+    at = World(FakeCluster(page_size=2))
+    at.deaf = True
+    at.furnish(*(model(f"m{number}") for number in range(5)))
+    async with world(at):
+        await at.settle()
+        assert sorted(at.served()) == ["m0", "m1", "m2", "m3", "m4"]
+        assert at.controller.rounds["fault"] == 1
 
 
 @virtual

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Set
 from contextlib import asynccontextmanager
 
 import pytest
@@ -31,9 +31,17 @@ class Bench:
         self.marked: list[GatewayKey] = []
         self.taken: list[str] = []
         self.listed: list[list[str]] = []
+        self.pages: list[tuple[Set[GatewayKey], list[str]]] = []
         self.task: asyncio.Task[None]
         self.repairer = Repairer(
-            self.cluster, self.store, namespaces, self.marked.append, self._take, now, lambda: self.listed.append(self.names())
+            self.cluster,
+            self.store,
+            namespaces,
+            self.marked.append,
+            self._take,
+            now,
+            lambda: self.listed.append(self.names()),
+            lambda keys: self.pages.append((keys, self.names())),
         )
 
     def _take(self, resource: Resource, obj: JsonObject) -> None:
@@ -90,6 +98,15 @@ async def test_gateways_are_listed_before_their_models() -> None:
         await asyncio.sleep(0.1)
         assert at.taken == ["main"]
         gate.set()
+
+
+@virtual
+async def test_each_page_of_a_first_list_is_told_when_the_store_has_it() -> None:
+    """What a page brought is judged while the next is on its way; later LISTs bring nothing to judge."""
+    async with bench() as at:
+        await asyncio.sleep(2 * PERIOD_SECONDS)
+        known = ["m0", "m1", "m2", "m3", "m4"]
+        assert at.pages == [({MAIN}, []), ({MAIN}, known[:2]), ({MAIN}, known[:4]), ({MAIN}, known)]
 
 
 @virtual
