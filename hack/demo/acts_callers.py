@@ -131,6 +131,8 @@ def rotate_caller_key(show: Show) -> None:
         old = [front.call(pod, CALLER_KEY).status for pod in front.pods]
         check(old == [401, 401], f"the old key is answered {old}")
         show.timed(row, "The new key is accepted, the old one answered 401.", measured=KEY_TAKEN, edit=edit, at=at)
+        show.screen.say("And back:")
+        shown = {"stringData": {MODEL: "<the first key>"}}
         restored = show.edit("Secret", "front-callers", {"stringData": {MODEL: CALLER_KEY}}, shown=shown)
         while any(front.call(pod).status != 200 for pod in front.pods):
             check(time.monotonic() < restored.answered + 10, "the key is not accepted by every pod within 10 s")

@@ -83,7 +83,7 @@ def _records(args: argparse.Namespace, since: datetime) -> list[Record]:
     if folder is None:
         raise SettingsError(
             "It is not known where records are kept. Set --mongodb-uri-file or --log-dir (in the operator's pods the "
-            "environment says it: kubectl exec deploy/aigateway-operator -- aigateway audit)."
+            "environment says it: kubectl exec -n aigateway-system deploy/aigateway-operator -- aigateway audit)."
         )
     return read_files(folder, since)
 

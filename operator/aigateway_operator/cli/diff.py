@@ -22,7 +22,7 @@ from aigateway_operator.cli import flags
 from aigateway_operator.cli.check import edit_of, finding_of, print_findings
 from aigateway_operator.cli.cluster import Cluster, chosen_namespace, list_ours, with_cluster
 from aigateway_operator.cli.exits import Exit
-from aigateway_operator.cli.findings import ERROR, Finding
+from aigateway_operator.cli.findings import ERROR, Finding, in_order
 from aigateway_operator.cli.gateways import World
 from aigateway_operator.cli.manifests import SECRET, Reading, read_manifests
 from aigateway_operator.cli.output import paint, print_data, say
@@ -70,8 +70,9 @@ def run(args: argparse.Namespace) -> int:
     world = World(RuleContext("", flags.allowed_addresses(args), flags.cluster_domain(args)))
     errors = with_cluster(args, lambda cluster: _gather(world, cluster, namespace, reading, with_files=bool(args.files)))
     if errors:
-        print_findings(errors)
+        print_findings(in_order(errors))
         return Exit.USAGE
+    _note_nothing(args, world, reading, namespace)
     plans = world.plans(sorted(world.gateways))
     findings_of_plans(plans)
     differences = [difference for key, plan in plans.items() for difference in differences_of(world, key, plan)]
@@ -80,6 +81,16 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(differences)
     return Exit.REFUSED if differences else Exit.FINE
+
+
+def _note_nothing(args: argparse.Namespace, world: World, reading: Reading, namespace: str | None) -> None:
+    """Say that there was nothing to compare: a mistyped namespace or file must not look like a rollout that is done."""
+    if args.files and not reading.manifests:
+        say("note: there is no VirtualModel, GatewayConfig or Secret in the files.", "yellow")
+    elif not world.gateways:
+        where = "in the cluster" if namespace is None else f"in namespace '{namespace}'"
+        where = "in the namespaces of the files" if args.files else where
+        say(f"note: there is no GatewayConfig {where}. Look elsewhere with -n NAMESPACE or -A.", "yellow")
 
 
 async def _gather(

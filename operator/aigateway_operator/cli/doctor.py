@@ -153,7 +153,7 @@ async def _pods(cluster: Patient, key: GatewayKey, gateway: JsonObject) -> Async
     except SpecError as error:
         yield wrong(str(key), "delivery", str(error), "Correct spec.delivery.")
     except ClusterError as error:
-        yield doubt(str(key), "pods", f"cannot be looked at: {error}")
+        yield doubt(str(key), "pods", f"cannot be looked at: {error}", remedy_of(error))
     else:
         for check in check_pods(gateway, delivery, pods):
             yield check

@@ -14,6 +14,7 @@ from aigateway_operator.api.crd import KINDS, custom_resource_definition
 from aigateway_operator.cli.checkup import Check, doubt, fine, wrong
 from aigateway_operator.cli.cluster import Cluster
 from aigateway_operator.cli.conditions import parse_time
+from aigateway_operator.cli.remedies import remedy_of
 from aigateway_operator.errors import ClusterError, Forbidden, NotFound
 from aigateway_operator.kube.owner import WORKLOADS
 from aigateway_operator.kube.resources import (
@@ -100,6 +101,8 @@ NEEDS: Final = (
 )
 """hack/manifests/operator.yaml grants exactly these; a test compares them."""
 
+ASK: Final = "Ask as somebody who may; nothing is written."
+"""What to do about a row that these credentials do not suffice for."""
 _ROLES: Final = "Apply the operator's roles again, see docs/operations.md#rights."
 
 
@@ -124,7 +127,7 @@ async def check_kinds(cluster: Patient) -> AsyncIterator[Check]:
         except NotFound:
             yield wrong("crds", name, "is not installed", f"Install it: {_INSTALL}")
         except Forbidden:
-            yield doubt("crds", name, "cannot be looked at: no right to get CustomResourceDefinitions")
+            yield doubt("crds", name, "cannot be looked at: no right to get CustomResourceDefinitions", ASK)
         else:
             yield _kind(name, found, custom_resource_definition(kind))
 
@@ -201,7 +204,7 @@ async def check_leader(cluster: Patient, namespace: str, name: str, now: datetim
     except NotFound:
         return wrong("leader", subject, "does not exist: no operator has ever led here", remedy)
     except ClusterError as error:
-        return doubt("leader", subject, f"cannot be looked at: {error}")
+        return doubt("leader", subject, f"cannot be looked at: {error}", remedy_of(error))
     holder, renewed = spec.get("holderIdentity"), parse_time(spec.get("renewTime"))
     if not holder or renewed is None:
         return wrong("leader", subject, "is held by nobody", remedy)

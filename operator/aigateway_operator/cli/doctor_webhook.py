@@ -17,7 +17,8 @@ from cryptography.exceptions import InvalidSignature
 from aigateway_operator.admission.webhook_configuration import WEBHOOK_NAME
 from aigateway_operator.api import meta
 from aigateway_operator.cli.checkup import Check, doubt, fine, wrong
-from aigateway_operator.cli.doctor_cluster import Patient
+from aigateway_operator.cli.doctor_cluster import ASK, Patient
+from aigateway_operator.cli.remedies import remedy_of
 from aigateway_operator.errors import ClusterError, Forbidden, NotFound
 from aigateway_operator.kube.resources import GATEWAY_CONFIGS, SECRETS, VALIDATING_WEBHOOKS, JsonObject
 
@@ -26,6 +27,7 @@ _AREA: Final = "webhook"
 _INSTALL: Final = (
     "Where replicas of the webhook run, install it: aigateway webhook --print-configuration | kubectl apply --server-side -f -"
 )
+_ELSEWHERE: Final = "Name a namespace that exists with -n NAMESPACE."
 _CANARY: Final = "http://169.254.169.254/"
 """Cloud metadata: refused by the webhook's address rules, and by nothing that answers before it."""
 
@@ -41,7 +43,7 @@ async def check_webhook(
         yield doubt(_AREA, configuration, text, _INSTALL)
         return
     except Forbidden:
-        yield doubt(_AREA, configuration, "cannot be looked at: no right to get ValidatingWebhookConfigurations")
+        yield doubt(_AREA, configuration, "cannot be looked at: no right to get ValidatingWebhookConfigurations", ASK)
         found = {}
     bundle = b"".join(_bundle(one) for one in found.get("webhooks") or [])
     if found:
@@ -94,7 +96,7 @@ async def _leaf(cluster: Patient, secret: tuple[str, str], bundle: bytes) -> Che
             _AREA, subject, "does not exist: the webhook has nothing to serve", "The leader makes it: see that it runs."
         )
     except ClusterError as error:
-        return doubt(_AREA, subject, f"cannot be looked at: {type(error).__name__}")
+        return doubt(_AREA, subject, f"cannot be looked at: {type(error).__name__}", remedy_of(error))
     try:
         leaf = x509.load_pem_x509_certificate(base64.b64decode(data.get("tls.crt") or ""))
     except ValueError:
@@ -128,6 +130,8 @@ async def _reach(cluster: Patient, namespace: str) -> Check:
         if WEBHOOK_NAME not in str(error):
             return doubt(_AREA, subject, "cannot be made", "Ask as somebody who may create GatewayConfigs; nothing is written.")
         return fine(_AREA, subject, "the API server asks the webhook, which refuses what it should")
+    except NotFound:
+        return doubt(_AREA, subject, "cannot be made: there is no such namespace, or the kind is not installed", _ELSEWHERE)
     except ClusterError as error:
         text = str(error)
         if "failed calling webhook" in text or "failed to call webhook" in text:

@@ -9,6 +9,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from aigateway_operator.api.meta import MAX_GATEWAY_NAME
 from aigateway_operator.errors import SettingsError
 
 Networks = tuple[IPv4Network | IPv6Network, ...]
@@ -18,6 +19,10 @@ Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  #
 ALLOW_ADDRESSES: Final = "AIGATEWAY_ALLOW_ADDRESSES"
 CLUSTER_DOMAIN: Final = "AIGATEWAY_CLUSTER_DOMAIN"
 _DURATION: Final = re.compile(r"(?P<number>[0-9]+(\.[0-9]+)?)(?P<unit>ms|s|m|h)?")
+MAX_NAME: Final = 253
+_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+"""A DNS label: the name of a namespace, and each part of any other name."""
+_NAMED: Final = "lower-case letters, digits and '-', at most 63 characters"
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -57,7 +62,7 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
 
 def add_namespace(parser: argparse.ArgumentParser, default: str) -> None:
     """Add `-n`; `default` says in words what is taken without it."""
-    parser.add_argument("-n", "--namespace", metavar="NAME", help=f"default: {default}")
+    parser.add_argument("-n", "--namespace", type=parse_namespace, metavar="NAME", help=f"default: {default}")
 
 
 def add_rules(parser: argparse.ArgumentParser) -> None:
@@ -96,6 +101,25 @@ def allowed_addresses(args: argparse.Namespace) -> Networks:
 def cluster_domain(args: argparse.Namespace) -> str:
     """Return the DNS domain of the cluster."""
     return args.cluster_domain or os.environ.get(CLUSTER_DOMAIN) or "cluster.local"
+
+
+def parse_namespace(text: str) -> str:
+    """Parse the name of a namespace; "", which a script passes for an unset variable, is none. Errors as `parse_gateway`."""
+    if text and not _LABEL.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"'{text}' is no name of a namespace: {_NAMED}")
+    return text
+
+
+def parse_gateway(text: str) -> str:
+    """Parse the name of a GatewayConfig; argparse turns the error into a usage message."""
+    if not is_name(text, MAX_GATEWAY_NAME):
+        raise argparse.ArgumentTypeError(f"'{text}' is no name of a GatewayConfig: {_NAMED}, or '.' between such")
+    return text
+
+
+def is_name(text: str, most: int = MAX_NAME) -> bool:
+    """Tell whether an object may be called so, in at most so many characters; anything else would be another path in a URL."""
+    return len(text) <= most and all(map(_LABEL.fullmatch, text.split(".")))
 
 
 def parse_duration(text: str) -> float:

@@ -39,7 +39,7 @@ def register(subparsers: flags.Subparsers) -> None:
     parser = subparsers.add_parser(
         "mount", help="print volumes, port and NetworkPolicy for the pods of a gateway", description=__doc__
     )
-    parser.add_argument("gateway", metavar="GATEWAY", help="name of the GatewayConfig")
+    parser.add_argument("gateway", type=flags.parse_gateway, metavar="GATEWAY", help="name of the GatewayConfig")
     parser.add_argument(
         "-f",
         "--filename",

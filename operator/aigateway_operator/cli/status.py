@@ -37,7 +37,9 @@ _CLEAR: Final = "\x1b[H\x1b[J"
 def register(subparsers: flags.Subparsers) -> None:
     """Add the command."""
     parser = subparsers.add_parser("status", help="show gateways and models on one screen", description=__doc__)
-    parser.add_argument("gateway", nargs="?", metavar="GATEWAY", help="one GatewayConfig; default: all")
+    parser.add_argument(
+        "gateway", nargs="?", type=flags.parse_gateway, metavar="GATEWAY", help="one GatewayConfig; default: all"
+    )
     parser.add_argument("-w", "--watch", action="store_true", help="redraw until Ctrl-C")
     parser.add_argument(
         "--interval", type=flags.parse_duration, default=2.0, metavar="DURATION", help="between two looks; default: 2s"

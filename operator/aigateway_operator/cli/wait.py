@@ -97,6 +97,8 @@ def parse_target(text: str, namespace: str) -> Target:
     resource = _KINDS.get(kind.lower().partition(".")[0])
     if resource is None or not slash or not name or "/" in name:
         raise SettingsError(f"'{text}' names nothing to wait for; write vmodel/NAME or gwc/NAME")
+    if not flags.is_name(name):
+        raise SettingsError(f"'{name}' is no name of a {resource.kind}: lower-case letters, digits, '-' and '.'")
     return Target(resource, namespace, name)
 
 
@@ -161,7 +163,7 @@ class _Wait:
         except (Forbidden, Rejected) as error:
             raise error from None
         except Unavailable as error:
-            return Look(False, "Unavailable", f"The API server does not answer: {error}"), error
+            return Look(False, "Unavailable", "The API server does not answer."), error  # what it said is told at the end
         return judge(obj, gateway, self._goal), None
 
     async def _gateway(self, obj: JsonObject) -> JsonObject | None:

@@ -31,6 +31,49 @@ def test_kind_that_is_not_installed_is_told_with_the_command_that_installs_it(
     assert "aigateway crds" in done.err
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("status", "-n", "Bad Name"),
+        ("status", "a/../b"),
+        ("diff", "-n", "a/b"),
+        ("mount", "main", "-n", "x" * 64),
+        ("mount", "Main"),
+        ("mount", "x" * 64),
+        ("wait", "vmodel/a b"),
+        ("wait", "gwc/.."),
+    ],
+)
+def test_a_name_that_nothing_can_have_is_wrong_usage(stage: FakeStage, command: tuple[str, ...]) -> None:
+    """Not a question to the API server, which would be asked for another path and answers 400 without a remedy."""
+    stage.create(gateway())
+    done = stage.run(*command)
+    assert done.code == Exit.USAGE
+    assert re.search(r"is no name of a \w+: lower-case letters, digits", done.err), done.err
+
+
+def test_names_with_dots_are_names(stage: FakeStage) -> None:
+    """Those of our objects may have them; an empty namespace, as a script passes it, is the context's."""
+    stage.create(gateway(), model("gpt-4.1"))
+    stage.settle()
+    assert stage.run("wait", "vmodel/gpt-4.1", "-n", "ai", "--for", "accepted", "--timeout", "0").code == Exit.FINE
+    assert stage.run("mount", "v1.main", "-n", "ai").code == Exit.USAGE
+    assert "is not in namespace 'ai'" in stage.run("mount", "v1.main", "-n", "ai").err
+    assert stage.run("status", "-n", "").code == Exit.FINE
+
+
+def test_that_there_was_nothing_to_compare_is_said(stage: FakeStage, tmp_path: Path) -> None:
+    """A mistyped namespace, or a template that came out empty, must not look like a rollout that is done."""
+    stage.create(gateway(), keys(), model())
+    stage.settle()
+    elsewhere = stage.run("diff", "-n", "elsewhere", "-o", "json")
+    assert (elsewhere.code, elsewhere.out.strip()) == (Exit.FINE, "[]")
+    assert "there is no GatewayConfig in namespace 'elsewhere'" in elsewhere.err
+    (tmp_path / "empty.yaml").write_text("# nothing\n")
+    assert "in the files" in stage.run("diff", str(tmp_path / "empty.yaml"), "-n", "ai").err
+    assert "note" not in stage.run("diff", "-n", "ai").err
+
+
 def test_secrets_that_may_not_be_read_are_not_compared_and_that_is_said(stage: FakeStage) -> None:
     """Without the right to read Secrets documents are still compared, and no credential is shown as gone."""
     stage.create(gateway(), keys(), model())

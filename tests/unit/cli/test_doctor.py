@@ -17,8 +17,9 @@ from aigateway_operator.cli.checkup import State
 from aigateway_operator.cli.doctor_cluster import NEEDS, Need, check_api, check_leader, check_rights
 from aigateway_operator.cli.doctor_gateways import check_gateway, check_pods
 from aigateway_operator.cli.doctor_host import check_disk, read_settings
+from aigateway_operator.cli.doctor_webhook import check_webhook
 from aigateway_operator.cli.mount import parse_delivery
-from aigateway_operator.errors import Forbidden
+from aigateway_operator.errors import Forbidden, NotFound
 from aigateway_operator.kube.resources import JsonObject, Resource
 from aigateway_operator.settings import Settings
 from tests.cli_suite import run_cli
@@ -73,6 +74,19 @@ async def test_a_lease_that_nobody_renews_is_wrong(lease: dict[str, Any], state:
     """A holder that is gone leads no more."""
     found = await check_leader(Patient(lease=lease), "system", "op", NOW)
     assert (found.state, text in found.message) == (state, True)
+
+
+async def test_a_dry_run_in_a_namespace_that_is_not_there_says_so() -> None:
+    """Nobody else has answered: a typing error of `-n` is no fault of the webhook."""
+
+    class Elsewhere(Patient):
+        async def try_create(self, resource: Resource, namespace: str, body: JsonObject) -> None:
+            raise NotFound(f'namespaces "{namespace}" not found', status=404)
+
+    *_, check = [check async for check in check_webhook(Elsewhere(), "op", None, "nowhere")]
+    assert (check.state, check.subject) == (State.DOUBT, "dry run in namespace nowhere")
+    assert "no such namespace" in check.message
+    assert "-n NAMESPACE" in check.remedy
 
 
 async def test_rights_are_asked_for_each_namespace_and_named() -> None:
