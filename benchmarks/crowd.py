@@ -78,9 +78,14 @@ async def measure_crowd(count: int, edits: int, idle_seconds: float, folder: Pat
         return await asyncio.to_thread(_measure, World(stage.plane, SPACE), stage.subject.pid, count, edits, idle_seconds)
 
 
+def draw_sync_seconds(dice: Random) -> float:
+    """Return a delay from a poke to the sync that it leads to, as often as a kubelet was measured to take it."""
+    return quantile(REAL.poked_seconds, dice.random())
+
+
 def _measure(world: World, pid: int, count: int, edits: int, idle_seconds: float) -> CrowdFigures:
     dice = Random(1)
-    with crowd(world, count, lambda: quantile(REAL.poked_seconds, dice.random())) as pods:
+    with crowd(world, count, lambda: draw_sync_seconds(dice)) as pods:
         furnish(world, pods.port)
         wait_all_run(world, count, within_seconds=60)
         time.sleep(3)

@@ -32,10 +32,16 @@ RIGHTS: Final = LOGS / "rights"
 VENV_BIN: Final = ROOT / ".venv" / "bin"
 LIGHT_TESTS: Final = ("tests/unit", "tests/contract")
 """Folders whose tests need no server. Whatever else is under tests/ runs with servers: no new folder is forgotten."""
+TESTS: Final = ("unit tests", "patient tests", "server tests", "lone tests")
+"""The steps that have all tests between them, each test in one."""
 WORKERS: Final = os.environ.get("AIGATEWAY_TEST_WORKERS", "2")
-"""pytest-xdist workers: for tests with servers each has a control plane of its own (about 600 MB)."""
+"""pytest-xdist workers of tests that compute: one a core."""
+SERVER_WORKERS: Final = os.environ.get("AIGATEWAY_TEST_WORKERS", "3")
+"""Those of tests with servers, each with a control plane of its own (about 600 MB). They wait for a third of their time: two
+leave 40 % of two cores idle, three about 10 %.
+"""
 SIDE_BY_SIDE: Final = 2
-"""Steps at a time, one a core; the one that fetches servers comes on top, or it would hold up all others."""
+"""Steps at a time, one a core; those that hardly compute come on top, or they would hold up all others."""
 MAX_AGAIN: Final = 3
 """More failed tests than these are no accident of a busy machine, and are not run again."""
 
@@ -55,6 +61,7 @@ class Step:
     once_ended: tuple[str, ...] = ()  # steps that must be over, however they ended
     limit_seconds: float = 600
     live: bool = False  # lines are shown as they come
+    on_top: bool = False  # hardly computes: it starts beside as many others as there may be
     env: dict[str, str] = field(default_factory=dict)
     again: tuple[str, ...] = ()
 
@@ -74,29 +81,35 @@ class Result:
 
 def whole_run() -> list[Step]:
     """Return every step of `make test`."""
-    everything_else = [f"--ignore={folder}" for folder in LIGHT_TESTS]
+    with_servers = ["tests", *(f"--ignore={folder}" for folder in LIGHT_TESTS), "--dist", "worksteal"]
     return [
         *setup_steps(),
         *lint_steps(),
         Step("site", (sys.executable, "-m", "hack.site"), limit_seconds=600),
         _pytest("unit tests", "light", [*(f for f in LIGHT_TESTS if (ROOT / f).exists()), "-n", WORKERS], after=("venv",)),
+        # Two of them last two minutes, the first and the last: one a worker. Nobody waits for their end but the gates.
+        _pytest(
+            "patient tests", "patient", [*with_servers, "-m", "patient", "-n", "2"], after=("venv", "servers"), on_top=True
+        ),
+        _pytest(
+            "lone tests",
+            "alone",
+            [*with_servers, "-m", "alone", "-n", "0"],
+            after=("venv", "servers"),
+            once_ended=("unit tests", "patient tests", "server tests"),
+        ),
         _pytest(
             "server tests",
             "servers",
-            # worksteal: the two outages of two minutes would otherwise be one worker's last, one after the other.
-            ["tests", *everything_else, "-n", WORKERS, "--dist", "worksteal"],
+            [*with_servers, "-m", "not patient and not alone", "-n", SERVER_WORKERS],
             after=("venv", "servers"),
             # They time what they see: nothing else may compute beside them.
             once_ended=("ruff", "format", "mypy", "imports", "generated", "site", "unit tests"),
             limit_seconds=4200,
             live=True,
         ),
-        Step(
-            "coverage gates",
-            (str(VENV_BIN / "python"), "tests/coverage_gates.py", str(LOGS)),
-            after=("unit tests", "server tests"),
-        ),
-        Step("rights", (str(VENV_BIN / "python"), "tests/rights.py", str(RIGHTS)), after=("server tests",)),
+        Step("coverage gates", (str(VENV_BIN / "python"), "tests/coverage_gates.py", str(LOGS)), after=TESTS),
+        Step("rights", (str(VENV_BIN / "python"), "tests/rights.py", str(RIGHTS)), after=TESTS),
     ]
 
 
@@ -104,7 +117,7 @@ def setup_steps() -> list[Step]:
     """Return the steps that make the environment and fetch the servers."""
     return [
         Step("venv", (sys.executable, "-m", "hack.venv"), limit_seconds=1800, live=True),
-        Step("servers", (sys.executable, "-m", "hack", "binaries"), limit_seconds=3600, live=True),
+        Step("servers", (sys.executable, "-m", "hack", "binaries"), limit_seconds=3600, live=True, on_top=True),
     ]
 
 
@@ -138,13 +151,14 @@ def _pytest(
     once_ended: tuple[str, ...] = (),
     limit_seconds: float = 600,
     live: bool = False,
+    on_top: bool = False,
 ) -> Step:
     """A pytest run whose coverage data goes to a file of its own: a second run would overwrite the first one's."""
     command = (str(VENV_BIN / "python"), "-m", "pytest", "--cov", "--cov-report=", "--no-header", *arguments)
     env = {"COVERAGE_FILE": str(LOGS / f"coverage.{data}"), "PY_COLORS": "0", "TEST_RIGHTS_FOLDER": str(RIGHTS)}
     kept = ("-o", f"cache_dir={LOGS / 'failed'}-{data}")
     again = (*command, *kept, "--last-failed", "--last-failed-no-failures", "none", "--cov-append", "-n", "0")
-    return Step(name, (*command, *kept), after, once_ended, limit_seconds, live, env, again)
+    return Step(name, (*command, *kept), after, once_ended, limit_seconds, live, on_top, env, again)
 
 
 class Run:
@@ -191,8 +205,8 @@ class Run:
         waits_for = (*step.after, *step.once_ended)
         if any(name not in self.results for name in waits_for):
             return False
-        computing = self._started - set(self.results) - {"servers"}
-        return step.name == "servers" or len(computing) < SIDE_BY_SIDE
+        computing = [one for one in self.steps if one.name in self._started - set(self.results) and not one.on_top]
+        return step.on_top or len(computing) < SIDE_BY_SIDE
 
     def _work(self, step: Step) -> None:
         try:

@@ -127,6 +127,7 @@ class ControlPlane:
 
     def stop(self) -> None:
         """Kill all servers at once and remove a temporary folder. May be called again."""
+        self._client.close()
         for server in (self._controller_manager, self._apiserver, self._etcd):
             server.kill()
         if self._temporary:
@@ -295,6 +296,7 @@ class ControlPlane:
                     raise
                 self._apiserver.kill()
                 self._etcd.kill()
+                self._client.close()
                 self._choose_ports()
             else:
                 return

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from hack.binaries import MissingBinaries, locate
 from hack.controlplane import NEEDED, ControlPlane
@@ -24,6 +25,11 @@ from tests.eventually import eventually
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# In a fresh clone the first property test builds Hypothesis' tables of Unicode, which takes two seconds on a slow machine and
+# is no fault of the test's; nor is an example that takes longer than 200 ms there.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
+
 
 def require_binaries(names: Sequence[str]) -> dict[str, Path]:
     """Paths of the named binaries; skips the test when some are missing, or fails it in CI. Downloads nothing."""
@@ -33,6 +39,11 @@ def require_binaries(names: Sequence[str]) -> dict[str, Path]:
         if os.environ.get("CI"):
             pytest.fail(f"{error}", pytrace=False)
         pytest.skip(f"real servers are missing: run `python -m hack binaries`.\n{error}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests come first: the other workers would wait for one that begins last."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(autouse=True)

@@ -174,6 +174,7 @@ async def test_a_deletion_behind_a_410_is_found_by_the_next_list(world: World, p
     world.create(config_map("main-config", {"config.yml": "1"}), config_map("main-models-00", {"models-00.yml": "2"}))
     async with following(ApiWatch("main", access=admin(world, proxy))) as seen:
         await seen.wait({"config.yml": b"1", "models-00.yml": b"2"})
+        await asyncio.to_thread(proxy.wait_watched, "configmaps")
         away = proxy.fail("GET", "configmaps", status=503)
         proxy.cut_watches("configmaps")
         world.delete("ConfigMap", "main-models-00")

@@ -111,8 +111,10 @@ def _counts(world: World, wanted: dict[str, int]) -> None:
 
 
 def _rounds(operator: InProcess) -> None:
+    """Assert that it has found nothing to change, and that kopf, which begins after the first rounds, has told it the same."""
     rounds = operator.call(lambda op: dict(op.controller.rounds))
     assert rounds.get("unchanged", 0) >= 1, rounds
+    assert operator.call(lambda op: op.source.seen) >= 6
 
 
 def test_requests_in_a_burst_stay_in_the_budget(world: World, operator: InProcess) -> None:

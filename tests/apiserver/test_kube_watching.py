@@ -121,6 +121,7 @@ async def test_deletion_behind_a_410_is_found_by_the_next_list(
     followed = follow(client, namespace)
     try:
         await expect_names(followed, {"stays", "goes"})
+        await asyncio.to_thread(proxy.wait_watched, "configmaps")
         outage = proxy.fail("GET", "configmaps", watch=True)
         proxy.cut_watches("configmaps")
         world.delete("ConfigMap", "goes")
@@ -143,7 +144,8 @@ async def test_a_cut_watch_goes_on_where_it_ended_without_a_list(
     try:
         await expect_names(followed, set())
         for number in range(20):
-            proxy.cut_watches("configmaps")
+            await asyncio.to_thread(proxy.wait_watched, "configmaps")
+            assert proxy.cut_watches("configmaps") == 1
             world.create(config_map(f"cm-{number}"))
         await expect_names(followed, {f"cm-{number}" for number in range(20)}, within_seconds=20)
         assert len(followed.lists) == 1
@@ -160,6 +162,7 @@ async def test_an_outage_neither_ends_the_watch_nor_empties_the_set(
     followed = follow(client, namespace)
     try:
         await expect_names(followed, {"a"})
+        await asyncio.to_thread(proxy.wait_watched, "configmaps")
         outage = proxy.fail(None, "configmaps", status=503)
         began = proxy.count("GET", "configmaps")
         proxy.send_watch_error("configmaps", code=410)
@@ -407,6 +410,7 @@ async def test_changes_behind_a_410_are_found(secrets: Secrets, proxy: ApiProxy,
     """The complete list after it tells rotation and deletion alike."""
     world.create(secret("rotated", k="1"), secret("deleted", k="1"), secret("same", k="1"))
     await secrets.ensure(rotated="k", deleted="k", same="k")
+    await asyncio.to_thread(proxy.wait_watched, "secrets")
     outage = proxy.fail("GET", "secrets", watch=True)
     proxy.cut_watches("secrets")
     world.patch("Secret", "rotated", {"data": {"k": base64.b64encode(b"2").decode()}})
@@ -466,6 +470,7 @@ async def test_generated_objects_hand_edits_and_deletions_are_seen_by_metadata_a
         await eventually_async(sees_edit, within_seconds=20)
         world.delete("Secret", "main-credentials")
         await eventually_async(lambda: seen({CONFIG_MAPS: {"main-config"}, SECRETS: set()}), within_seconds=20)
+        await asyncio.to_thread(proxy.wait_watched, "configmaps")
         outage = proxy.fail("GET", "configmaps", watch=True)
         proxy.cut_watches("configmaps")
         world.delete("ConfigMap", "main-config")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hack.audit import WRITES
+from hack.audit import WRITES, AuditMark
 from tests.apiserver.world import World, gateway_config, secret, virtual_model
 from tests.eventually import eventually
 from tests.operators import NAMESPACE, USER, Process
@@ -62,13 +62,21 @@ def _current(world: World, wanted: str) -> None:
 
 def _prepare(replicas: Replicas) -> tuple[str, str]:
     """Start two, wait for documents; return (leader, standby)."""
-    world = replicas.world
+    world, mark = replicas.world, replicas.world.plane.audit_mark()
     world.create(secret(), gateway_config(), virtual_model())
     replicas.start("one")
     replicas.start("two")
     world.wait_ready("chat", within_seconds=60)  # two processes start side by side
+    eventually(lambda: _both_watch(world, mark), within_seconds=60)  # the standby may be the later one
     leader = replicas.leader()
     return leader, "two" if leader == "one" else "one"
+
+
+def _both_watch(world: World, mark: AuditMark) -> None:
+    """Assert that kopf has begun in both processes: one that still starts is no standby, and takes over when it is one."""
+    plane, namespace = world.plane, world.namespace
+    lists = plane.audit_since(mark, user_agent="kopf", verbs={"list"}, resource="virtualmodels", namespace=namespace)
+    assert len(lists) >= 2, lists
 
 
 def test_after_a_kill_of_the_leader_the_other_serves_within_five_seconds(replicas: Replicas) -> None:

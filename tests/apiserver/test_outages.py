@@ -48,6 +48,7 @@ def _start(kubeconfig: Path) -> InProcess:
 
 
 @pytest.mark.slow
+@pytest.mark.patient
 @pytest.mark.timeout(240)
 def test_the_api_server_away_for_two_minutes(own_world: tuple[World, Path]) -> None:
     """Killed for 120 s: the operator lives, liveness stays green, and an edit made right after is served."""
@@ -56,6 +57,7 @@ def test_the_api_server_away_for_two_minutes(own_world: tuple[World, Path]) -> N
     try:
         world.create(secret(), gateway_config(), virtual_model())
         world.wait_ready("chat", within_seconds=30)
+        eventually(lambda: _started(operator), within_seconds=20)  # kopf begins after the first rounds
         world.plane.kill_apiserver()
         time.sleep(120)  # the outage itself is what is tested
         assert operator.call(lambda op: op.controller.repairer.owed_seconds()) < 60
@@ -80,6 +82,7 @@ def test_deletions_while_the_operator_was_down_disappear(world: World, start_ope
     world.wait_models({"stays"}, within_seconds=30)
 
 
+@pytest.mark.patient
 @pytest.mark.timeout(180)
 def test_without_rights_on_secrets_a_cold_start_removes_nothing(own_world: tuple[World, Path]) -> None:
     """RBAC on Secrets taken away before the start: documents and credentials stay as they are; with it back work goes on."""
@@ -127,6 +130,7 @@ def test_twenty_restarts_of_the_event_source_cancel_nothing_of_ours(world: World
     """kopf's thread ends and starts again; tasks of ours live on, and edits are served throughout."""
     world.create(secret(), gateway_config(), virtual_model())
     world.wait_ready("chat")
+    eventually(lambda: _started(operator), within_seconds=20)
     tasks = operator.call(_unfinished)
     for number in range(20):
         starts = operator.call(_starts)
@@ -145,6 +149,11 @@ def _unfinished(operator: Operator) -> list[tuple[str, int]]:
 
 def _starts(operator: Operator) -> int:
     return operator.source.starts
+
+
+def _started(operator: InProcess) -> None:
+    """Assert that kopf has handed over what it listed: before that there is nothing of it that could break or end."""
+    assert operator.call(lambda op: op.source.seen) >= 2
 
 
 def _restart_source(operator: Operator) -> None:
@@ -170,6 +179,7 @@ def proxied(proxy: ApiProxy, plane: ControlPlane, kubeconfig: Path, tmp_path: Pa
     return path
 
 
+@pytest.mark.patient
 @pytest.mark.timeout(180)
 def test_a_list_that_fails_for_twenty_seconds_removes_nothing(
     world: World, proxy: ApiProxy, proxied: Path, start_operator: StartOperator
@@ -213,6 +223,7 @@ def test_a_deletion_behind_a_410_disappears(
 
 
 @pytest.mark.slow
+@pytest.mark.patient
 @pytest.mark.timeout(240)
 def test_two_minutes_of_503_are_survived(world: World, proxy: ApiProxy, proxied: Path, start_operator: StartOperator) -> None:
     """Everything answers 503 for 120 s: no thread or task gives up, nothing is removed, and an edit is served after."""

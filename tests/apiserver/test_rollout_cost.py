@@ -17,7 +17,7 @@ from tests.delivery import furnish, record, wait_all_run
 from tests.eventually import eventually
 from tests.operators import USER, InProcess
 
-pytestmark = pytest.mark.apiserver
+pytestmark = [pytest.mark.apiserver, pytest.mark.alone]
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 PODS = 200
 

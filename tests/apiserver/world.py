@@ -123,8 +123,10 @@ class World:
         return {key: base64.b64decode(value).decode() for key, value in data.items()}
 
     def document(self, name: str = "main-config", file: str = "config.yml") -> dict[str, Any]:
-        """Return a document as readers parse it."""
-        document: dict[str, Any] = json.loads(self.data(name)[file])
+        """Return a document as readers parse it; an AssertionError if it is not there."""
+        data = self.data(name)
+        assert file in data, f"{name} holds {sorted(data)}"
+        document: dict[str, Any] = json.loads(data[file])
         return document
 
     def models(self, name: str = "main-config", file: str = "config.yml") -> dict[str, Any]:

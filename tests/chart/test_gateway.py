@@ -16,7 +16,7 @@ from tests.chart.releases import Release, merged
 from tests.eventually import eventually
 from tests.stub_upstream import StubUpstream
 
-pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.apiserver, pytest.mark.slow, pytest.mark.timeout(180)]
 
 
 @pytest.fixture

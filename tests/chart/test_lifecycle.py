@@ -19,7 +19,7 @@ from tests.chart.conftest import StartRelease
 from tests.chart.releases import CHART, ROOT, Key, Release, create_soon, everything, restricted_namespace
 from tests.eventually import eventually
 
-pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.apiserver, pytest.mark.slow, pytest.mark.timeout(240)]
 
 HELM_RECORDS = "sh.helm.release.v1."
 LEASES = "leases.coordination.k8s.io"  # renewed each second

@@ -20,7 +20,7 @@ from tests.chart.conftest import StartRelease
 from tests.chart.releases import Release, create_soon
 from tests.eventually import eventually
 
-pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.apiserver, pytest.mark.slow, pytest.mark.timeout(240)]
 
 MODELS = 10
 BURSTS_PER_SECOND = 4

@@ -32,9 +32,9 @@ def operator(plane: ControlPlane) -> Iterator[OperatorProcess]:
         yield started
 
 
-@pytest.fixture(params=EXAMPLES, ids=lambda path: path.name)
+@pytest.fixture(scope="module", params=EXAMPLES, ids=lambda path: path.name)
 def example(request: pytest.FixtureRequest, plane: ControlPlane, operator: OperatorProcess) -> Iterator[Path]:
-    """One folder, applied with kubectl; its namespaces are gone afterwards."""
+    """One folder, applied with kubectl for all tests that read what becomes of it; its namespaces are gone afterwards."""
     folder: Path = request.param
     plane.kubectl("apply", "-f", folder, check=True)
     yield folder

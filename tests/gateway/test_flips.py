@@ -114,6 +114,7 @@ async def flip(world: World, said: Said) -> None:  # noqa: F811 - a fixture's na
         await asyncio.sleep(0.1)  # requests that start after it
 
 
+@pytest.mark.slow
 async def test_two_hundred_flips_under_load_fail_no_request_and_mix_nothing_up(
     world: World,  # noqa: F811
     start_operator: StartOperator,  # noqa: F811

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,36 @@ def test_two_steps_that_need_nothing_of_each_other_run_at_the_same_time(logs: Pa
         ]
     )
     assert run.execute() is True
+
+
+def test_a_step_that_hardly_computes_takes_nobodys_place(logs: Path) -> None:
+    """It starts though two others run, and two others run though it does: all three wait for each other."""
+    code = (
+        "import pathlib, sys, time\n"
+        "mine, *others = (pathlib.Path(p) for p in sys.argv[1:])\n"
+        "mine.touch()\n"
+        "while not all(other.exists() for other in others): time.sleep(0.02)"
+    )
+    files = [str(logs / name) for name in ("one", "two", "three")]
+    steps = [Step(file, (*python(code), file, *files), limit_seconds=20) for file in files]
+    assert Run([replace(steps[0], on_top=True), *steps[1:]]).execute() is True
+    for file in files:
+        Path(file).unlink()
+    assert Run([*steps[:2], replace(steps[2], on_top=True)]).execute() is True
+
+
+def test_every_test_with_servers_is_in_one_step_and_the_gates_wait_for_all() -> None:
+    """What one step leaves out another has, from the same folders."""
+    steps = {step.name: step for step in check.whole_run()}
+    commands = {name: [*steps[name].command] for name in ("patient tests", "lone tests", "server tests")}
+    chosen = {name: command[command.index("tests") : command.index("-n")] for name, command in commands.items()}
+    assert [words[-2:] for words in chosen.values()] == [
+        ["-m", "patient"],
+        ["-m", "alone"],
+        ["-m", "not patient and not alone"],
+    ]
+    assert len({tuple(words[:-1]) for words in chosen.values()}) == 1
+    assert {"unit tests", *commands} == set(steps["coverage gates"].after) == set(steps["rights"].after)
 
 
 def test_a_missing_program_is_a_failure_that_names_it() -> None:

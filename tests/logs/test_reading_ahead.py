@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from aigateway_logs.spool.reader import Batch, SpoolReader
 from aigateway_logs.spool.store import Spool
 from benchmarks.quick_mongodb import quick_mongodb
 from tests.eventually import eventually
-from tests.logs.spooling import keep, number_of, spooling
+from tests.logs.spooling import SMALL, keep, number_of, spooling
 
 RECORDS = 60
 SIZE = 300
@@ -158,6 +159,41 @@ def test_a_backlog_has_two_batches_under_way_and_a_failed_one_loses_none(
         finally:
             logs.stop_blocking(5)
     assert not any(tmp_path.glob("*/*.seg")), "what was acknowledged was not trimmed"
+
+
+def test_what_is_missing_in_a_backlog_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By whoever ships what a dead process left, although a batch fails: each record has arrived or is counted as gone."""
+
+    def settings(uri: str | None) -> LogSettings:
+        mongodb = None if uri is None else MongoSettings(uri, batch_records=20)
+        return LogSettings(spool=SpoolSettings(tmp_path, segment_bytes=SMALL), mongodb=mongodb, stderr_level="CRITICAL")
+
+    dead = DualLog(settings(None), io.StringIO())
+    dead.start()
+    for number in range(100):
+        dead.operation_nowait(OperationRecord("admission", f"decision {number}"))
+        eventually(partial(assert_durable, dead, number + 1), within_seconds=20, every_seconds=0.001)
+    dead.stop_blocking(5)
+    left = sorted(tmp_path.glob("*/*.seg"))
+    assert len(left) > 3
+    left[1].unlink()
+    server = Server(failing=1)
+    monkeypatch.setattr(LogStore, "insert", lambda _, stream, documents: server.insert(stream, documents))
+    with quick_mongodb() as url:
+        logs = DualLog(settings(url), io.StringIO())
+        logs.start()
+        try:
+            eventually(lambda: assert_gone(left), within_seconds=20)
+        finally:
+            logs.stop_blocking(5)
+    arrived = sum(record.startswith(f"{dead.boot}-") for record in server.taken)
+    assert arrived < dead.counters().spooled
+    assert logs.counters().missing == dead.counters().spooled - arrived
+
+
+def assert_gone(paths: Sequence[Path]) -> None:
+    """For `eventually`: all was shipped and trimmed."""
+    assert not any(path.exists() for path in paths)
 
 
 def assert_durable(logs: DualLog, count: int) -> None:

@@ -326,7 +326,7 @@ parameters = st.dictionaries(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     models=st.dictionaries(
         st.text(st.sampled_from("aB1-._/:é"), min_size=1, max_size=12),

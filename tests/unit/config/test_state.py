@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from aigateway_config import documents
 from aigateway_config.configuration import Configuration
-from aigateway_config.errors import ReadingMoved, Reason
+from aigateway_config.errors import ReadingMoved, Reason, Refused
 from aigateway_config.source import MemoryReading, Reading
 from aigateway_config.state import Outcome, State
+from aigateway_config.verification import parse_manifest
 from tests.unit.config.writer import Files, Writer, keyed_backend, make_writer
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -685,3 +687,18 @@ def test_a_file_that_cannot_be_read_is_a_fault_and_the_last_good_stays() -> None
     assert outcome.configuration is before
     assert [(fault.file, fault.reason) for fault in outcome.faults] == [("models-01.yml", Reason.UNREADABLE)]
     assert "Input/output error" in str(outcome.faults[0])
+
+
+def test_a_shard_beyond_their_number_is_refused() -> None:
+    """Left over, or made by somebody: its models are in another shard as well, and it would bring old ones back."""
+    writer = make_writer()
+    manifest = {**json.loads(writer.files["config.manifest.json"]), "shards": 2}
+    for shard, fits in ((1, True), (2, False), (63, False)):
+        content = json.dumps({**manifest, "shard": shard}).encode()
+        name = documents.models_manifest(shard)
+        if fits:
+            assert parse_manifest(name, content).shards == 2
+            continue
+        with pytest.raises(Refused) as refused:
+            parse_manifest(name, content)
+        assert refused.value.fault.reason is Reason.OTHER_SHARD

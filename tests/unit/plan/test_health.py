@@ -118,6 +118,14 @@ def test_the_worst_store_gives_the_reason_and_all_bad_ones_are_named() -> None:
     assert [entry["name"] for entry in told(world)] == ["mongodb", "qdrant", "redis"]
 
 
+@pytest.mark.parametrize("state", [HealthState.DENIED, HealthState.NOT_READY, HealthState.DOWN])
+def test_the_condition_says_in_one_word_what_the_store_is(state: HealthState) -> None:
+    """Down sends one to the network, Denied to a Secret: the wrong word costs an hour."""
+    world = world_with(redis=REDIS)
+    tell(world, {probed(world.plan())["redis"]: replace(DOWN, state=state)})
+    assert world.verdict("gateway/main", "DatastoresReady") == ("False", state.value)
+
+
 def test_a_restart_changes_nothing_until_something_else_is_true() -> None:
     """What status says stays while nobody has looked; `since` stays when the same is found again."""
     world = world_with(redis=REDIS)

@@ -258,7 +258,10 @@ def test_what_status_says_of_another_revision_is_not_kept_after_a_restart() -> N
         {"rollout": "nonsense"},
         {"rollout": {"revision": 1, "credentialsRevision": 1}},
         {"rollout": {"revision": 1, "credentialsRevision": 1}, "conditions": [{"type": "Ready", "reason": "Ready"}]},
-        {"rollout": {"revision": 1, "credentialsRevision": 1}, "conditions": [{"type": "Propagated", "reason": "NoSelector"}]},
+        {
+            "rollout": {"revision": 1, "credentialsRevision": 1},
+            "conditions": [{"type": "Propagated", "status": "Unknown", "reason": "NoSelector", "message": "none"}],
+        },
     ],
 )
 def test_status_of_another_shape_is_not_kept(told: dict[str, Any]) -> None:
