@@ -335,7 +335,8 @@ class Record:
                 for pid in pod.workers if pod.ready_at(at) else ():
                     ran = pod.ran(pid, at)
                     assert ran.get("documents") == wanted, f"{said.propagated} of {wanted}: worker {pid} of {pod.name}: {ran}"
-                    assert max(ran["credentials"].values()) == credentials, f"worker {pid} of {pod.name}: {ran}, {said.rollout}"
+                    # More: keys that no document names any more went after the proof, and a poke was faster than the status.
+                    assert max(ran["credentials"].values()) >= credentials, f"worker {pid} of {pod.name}: {ran}, {said.rollout}"
         return checked
 
 

@@ -15,7 +15,8 @@ import pytest
 from hack.controlplane import ControlPlane
 from hack.kubelet import FAST, REAL, KubeletVolumes, StandInPod, Timing
 from hack.kubelet.sources import MountError, payload_of
-from hack.kubelet.timing import Loop, Schedule
+from hack.kubelet.timing import POKE_SECONDS, Loop, Schedule
+from hack.kubelet.volumes import Writing
 from hack.kubelet.writer import File, write_volume
 from hack.process import ServerError
 from tests.eventually import eventually
@@ -169,6 +170,30 @@ def test_poked_pod_is_synced_in_a_tenth_of_a_second() -> None:
     assert 0.035 <= min(found) < 0.05
     assert 0.2 < max(found) <= 0.225
     assert statistics.median(found) == pytest.approx(0.104, abs=0.01)
+
+
+@pytest.mark.parametrize(("seen_after", "counted"), [(0.0, 0.0), (0.003, 0.0), (0.05, 0.05 - POKE_SECONDS)])
+def test_delay_begins_with_the_answer_to_the_write(seen_after: float, counted: float) -> None:
+    """As it was measured, a poke's own request included; a poke that is sent late adds what it is late."""
+    schedules = [Schedule(REAL, Random(1)) for _ in range(2)]
+    for schedule in schedules:
+        schedule.changed(10.0)
+    schedules[0].poked(10.0)
+    schedules[1].poked(10.0 + seen_after)
+    at_once, late = (schedule.due for schedule in schedules)
+    assert at_once is not None
+    assert late == pytest.approx(at_once + counted)
+
+
+def test_files_of_pods_that_are_synced_together_begin_so_much_earlier_as_they_take() -> None:
+    """A delay ends when the last pod has its files; never so early that the shortest one would not be waited for."""
+    writing = Writing(REAL)
+    assert writing.lead_seconds == 0.0
+    for began in (1.0, 1.005, 3.0, 3.005):
+        writing.took(began, began + 0.005)
+    assert writing.lead_seconds == pytest.approx(0.01)
+    writing.took(5.0, 5.2)
+    assert writing.lead_seconds == pytest.approx(0.0175)
 
 
 @pytest.mark.parametrize("pause", [0.1, 0.3, 0.6])
