@@ -26,6 +26,9 @@ LONGEST_POKE_GAP_SECONDS: Final = 1.0
 SHORTEST_POKE_GAP_SECONDS: Final = 0.25
 """The same for a pod that is one of few. Nobody knows when a kubelet relists: a poke that comes before it is taken up by it,
 while one that is held back for a second has missed it. Shorter gains nothing: the relist is half a second away, on average."""
+POKE_PAUSE_SECONDS: Final = 0.02
+"""How long after a write a pod is poked that was poked less than the longest gap ago. Its kubelet waits for a relist anyway,
+half a second on average, while pods that have documents another way take them up right now, from the same API server."""
 POKES_A_SECOND: Final = 20
 """Of one gateway whose pods are few, in a burst."""
 REPOKE_SECONDS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
@@ -52,9 +55,12 @@ def ask_pause(attempt: int, behind: int) -> float:
     return SLOW_ASK_SECONDS if slow < SLOW_ASKS else SLOWEST_ASK_SECONDS
 
 
-def poke_gap(pods: int) -> float:
-    """Return the least seconds between two pokes of one pod for different targets; `pods`: all that are poked with it."""
-    return min(LONGEST_POKE_GAP_SECONDS, max(SHORTEST_POKE_GAP_SECONDS, pods / POKES_A_SECOND))
+def next_poke(now: float, poked_at: float, pods: int) -> float:
+    """Return when a pod that was poked at `poked_at` may be poked for another target; `pods`: all that are poked with it."""
+    if now - poked_at >= LONGEST_POKE_GAP_SECONDS:
+        return now
+    gap = min(LONGEST_POKE_GAP_SECONDS, max(SHORTEST_POKE_GAP_SECONDS, pods / POKES_A_SECOND))
+    return max(now + POKE_PAUSE_SECONDS, poked_at + gap)
 
 
 def repoke_pause(pokes: int) -> float | None:

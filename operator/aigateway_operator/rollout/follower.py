@@ -201,8 +201,9 @@ class PodFollower:
         self._poke_wake.set()
 
     def _next_poke(self, now: float) -> float:
-        """Return when a poke for a new target, or the first wrong answer, may be sent."""
-        return max(now, self._poked_at + cadence.poke_gap(self._tools.pods()))
+        """Return when a poke for a new target, or the first wrong answer, may be sent; one that is due sooner stays."""
+        due = cadence.next_poke(now, self._poked_at, self._tools.pods())
+        return due if self._poke_at is None else min(due, max(now, self._poke_at))
 
     async def _poke_step(self) -> None:
         left = self._poke_wait()

@@ -173,6 +173,29 @@ async def test_burst_of_writes_is_twenty_pokes_a_second_or_one_a_pod(pods: int, 
 
 
 @virtual
+async def test_pods_that_were_just_poked_are_poked_when_others_have_taken_up_the_write() -> None:
+    """Not at once, when the API server has watchers to serve; and writes that never pause do not put it off."""
+    async with setting() as at:
+        await at.prove(target(1), pods=1)
+        await asyncio.sleep(2)
+        for revision in range(2, 102):
+            at.write(target(revision))
+            await asyncio.sleep(0.01)
+        sent = [poke.at for poke in at.fleet.pokes][-5:]
+        assert sent[1] - sent[0] == pytest.approx(0.25, abs=0.03)
+        await asyncio.sleep(0.5)
+        began = now()
+        at.write(target(200))
+        await asyncio.sleep(0.1)
+        assert at.fleet.pokes[-1].at - began == pytest.approx(0.02, abs=0.005)
+        await asyncio.sleep(1.5)
+        began = now()
+        at.write(target(201))
+        await asyncio.sleep(0.1)
+        assert at.fleet.pokes[-1].at == pytest.approx(began, abs=0.005), "after a pause nothing waits"
+
+
+@virtual
 async def test_edit_soon_after_another_is_poked_before_the_kubelets_next_relist_in_most_cases() -> None:
     """A poke that is held back for a second misses the relist, which comes after half a second on average."""
     async with setting() as at:
