@@ -106,7 +106,7 @@ GOALS: Final = (
     Goal("logs: drain, × a bare insert_many", "logs.drain", 0.8, "logs", at_least=True),
     Goal("gateway: CPU a request, × a bare pass-through", "gateway.ratio", 1.4, "gateway"),
 )  # fmt: skip
-"""In the order of the design; docs/performance.md prints them so."""
+"""In the order in which docs/performance.md prints them."""
 
 
 def rows(figures: Mapping[str, Figure], goals: tuple[Goal, ...] = GOALS) -> list[Row]:

@@ -45,7 +45,7 @@ def model_id(number: int) -> str:
 
 
 def shards_for(count: int) -> int:
-    """Return the number of shards that a gateway of that size is given: what DESIGN 12 has for 1,000 and 10,000."""
+    """Return the number of shards that a gateway of that size is given; docs/performance.md#goals has 1,000 and 10,000."""
     return 1 if count < 1000 else 8 if count < 10_000 else 64
 
 

@@ -18,7 +18,7 @@ from hack.kind.cluster import Cluster, CommandError
 from hack.kind.commands import Command
 
 RELOAD_SECONDS: Final = 10
-"""Longest time until an edit is served: DESIGN promises about a second, a busy laptop is given ten."""
+"""Longest time until an edit is served: docs/performance.md#goals has about a second, a busy laptop is given ten."""
 
 
 class Show:

@@ -10,7 +10,7 @@ together:
 
 The manifest holds gateway, lineage, shard, revision and the document's SHA-256, so that a signature cannot be moved to another
 document, gateway or life of a gateway. The mirror never holds a secret, nor a digest of one.
-Source: DESIGN section 10, "Redis contract".
+Source: docs/redis-mirror.md#what-is-in-redis.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Connections to Redis for the mirror: both its writer in the operator and its reader in pods.
 
-No retries of the driver's own (seconds, behind the caller's back: FACTS C3), a limit on every wait, RESP2 so that any server
-since Redis 5 will do. `redis` is imported when a connection is made: pods without the mirror need not have it.
+No retries of the driver's own (docs/measured.md#time-outs-and-retries-of-drivers), a limit on every wait, RESP2 so that any
+server since Redis 5 will do. `redis` is imported when a connection is made: pods without the mirror need not have it.
 """
 
 from __future__ import annotations

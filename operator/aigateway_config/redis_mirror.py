@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from aigateway_config.configuration import Configuration
 
 PING_SECONDS: Final = 5.0
-"""How often the subscription is asked whether it lives: a dead one is silent, and so is a quiet one (FACTS C3)."""
+"""How often the subscription is asked whether it lives: a dead one is as silent as a quiet one (docs/redis-mirror.md)."""
 WAKE_SECONDS: Final = 1.0
 """How often a quiet subscription looks whether Redis is another one by now."""
 FIRST_PAUSE_SECONDS: Final = 0.2

@@ -3,7 +3,7 @@
 Every reading goes through one resolved `..data`, so that it is of one moment although the kubelet may swap at any time; when
 a file vanishes because it did, the reading says so and a new one is taken. A plain folder without `..data` works too, for
 development. Judges nothing. Used by the reader.
-Source: Kubernetes `pkg/volume/util/atomic_writer.go`; STYLE section 3.
+Source: Kubernetes `pkg/volume/util/atomic_writer.go`.
 """
 
 from __future__ import annotations

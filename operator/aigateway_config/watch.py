@@ -3,7 +3,7 @@
 Used by the sources that read files. It watches folders, never files: a kubelet replaces a symbolic link, after which a watch
 on a file behind it hears no more. When folders cannot be watched (not there yet, no inotify left) the poll alone goes on.
 The thread is not taken from a shared pool, which a busy program could exhaust.
-Source: FACTS of this project's research, "inotify: watch the directory"; watchfiles.watch.
+Source: docs/measured.md#folders-and-yaml; watchfiles.watch.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The two forms of answers outside /v1: `{success, message, data}` and the same with an error code and the trace id. Pure.
 
-Source: DESIGN section 10.
+Source: docs/gateway.md#what-it-answers, #errors.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`/api/v1/health` and what is below it. Only `ready` may answer 503; datastores never decide. Mounted by `app`.
 
 Answers what was seen last and asks nobody: a store that hangs must not make a probe hang.
-Source: DESIGN section 10.
+Source: docs/gateway.md#what-it-answers.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Made in a thread, many at a time, since a request must not pay for them. A record holds names, numbers and ids only: no prompt,
 no completion, no key. Where they go (`spec.log`, `storage.mongodb`) follows the configuration in force, while running.
-Called by `access` and `serve`. Source: DESIGN sections 9 and 10.
+Called by `access` and `serve`. Source: docs/logging.md#gateway.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The outermost of our middlewares, and a pure ASGI one. It also keeps exceptions inside: an answer never holds a stack trace,
 and the log holds where it happened but not what the exception says, which may be anything, a prompt among it.
-Source: DESIGN section 9 (form of ids) and 10 (X-Trace-ID, envelope of errors).
+Source: docs/gateway.md#traces-logs-metrics (X-Trace-ID, form of ids), #errors.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Pure but for the redactor's set of known secrets. Values are redacted here already, by the name of the field they stand in: once
 a field has become a path, the redactor of the logs could not tell any more. Must not know HTTP, kopf or MongoDB.
-Source: DESIGN section 9.
+Source: docs/audit.md#what-is-recorded.
 """
 
 from __future__ import annotations

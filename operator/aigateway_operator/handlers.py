@@ -4,7 +4,7 @@ kopf is the source of watch events for VirtualModels and GatewayConfigs and noth
 annotations, no Events, no timers. It has a thread and a loop of its own, because when `kopf.operator()` ends it cancels
 whatever was started in its loop, and it ends at any ERROR of a watch but 410; a supervisor here starts it again. A handler
 only hands its object over, in batches. What kopf never tells, deletions behind a 410, `reconcile.repair` finds.
-Wired by `main`; sources: FACTS B1 to B3, research of kopf.
+Wired by `main`. Source: docs/measured.md#kopf.
 """
 
 from __future__ import annotations

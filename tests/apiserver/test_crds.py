@@ -121,7 +121,7 @@ def test_spec_is_stored_as_it_was_written(plane: ControlPlane, namespace: str, k
 
 @pytest.mark.parametrize("value", [{}, {"other": {"nested": None}}])
 def test_open_maps_can_be_emptied_and_replaced_by_server_side_apply(plane: ControlPlane, namespace: str, value: Any) -> None:
-    """A map that is not atomic is refused when emptied: what is left of it is null. FACTS of Kubernetes 1.36."""
+    """A map that is not atomic is refused when emptied: what is left of it is null (Kubernetes 1.36)."""
     config, model = gateway_config(), virtual_model()
     assert apply(plane, namespace, config).status == 201
     assert apply(plane, namespace, model).status == 201

@@ -130,6 +130,22 @@ def test_pages_that_code_and_charts_name_are_there() -> None:
     assert sorted(wrong) == []
 
 
+def test_headings_that_share_a_page_with_the_one_before_are_there() -> None:
+    """`docs/rules.md#r1, #r2` is two places of one page: the second is as good a source as the first."""
+    wrong: list[str] = []
+    for path in (ROOT / "operator").rglob("*.py"):
+        for page, rest in re.findall(r"\bdocs/([\w-]+\.md)#[\w-]+((?:(?:,| to| and) #[\w-]+)+)", path.read_text()):
+            there = anchors(ROOT / "docs" / page)
+            wrong += [f"{path.relative_to(ROOT)}: {page}#{one}" for one in re.findall(r"#([\w-]+)", rest) if one not in there]
+    assert wrong == []
+
+
+def test_tests_that_pages_name_are_there() -> None:
+    """A page that says which test holds a claim is believed; a test that was renamed or moved holds nothing."""
+    named = {(page, name) for page in PAGES for name in re.findall(r"`((?:tests|hack)/[\w/]+\.py)", page.read_text())}
+    assert [f"{page_id(page)}: {name}" for page, name in sorted(named) if not (ROOT / name).is_file()] == []
+
+
 def test_every_page_is_in_the_table_of_contents() -> None:
     """docs/README.md leads to each page of docs/, of the examples and of the root: none is found by chance only."""
     contents = ROOT / "docs" / "README.md"

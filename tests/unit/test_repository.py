@@ -34,6 +34,9 @@ REGISTRY_HOSTS = [
     ]
 ]
 
+NOTES = ["".join(parts) for parts in [("DES", "IGN"), ("FA", "CTS"), ("STY", "LE")]]
+"""Files that were beside the repository when it was begun, and never in it."""
+
 
 def committed_files() -> list[Path]:
     """Return what git holds or would add; every file of an unpacked source distribution."""
@@ -94,6 +97,17 @@ def test_no_committed_file_names_a_package_registry() -> None:
     for path in committed_files():
         for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
             if match := hosts.search(line):
+                found.append(f"{path.relative_to(ROOT)}:{number}: {match[0]}")
+    assert found == []
+
+
+def test_no_committed_file_names_notes_that_nobody_can_open() -> None:
+    """A source is a page of docs/, a standard or a file of another project: what a docstring names must be at hand."""
+    notes = re.compile(rf"\b(?:{'|'.join(NOTES)})\b|\bresearch/[\w-]+\.md")
+    found = []
+    for path in committed_files():
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+            if match := notes.search(line):
                 found.append(f"{path.relative_to(ROOT)}:{number}: {match[0]}")
     assert found == []
 

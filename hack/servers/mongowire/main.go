@@ -1,7 +1,7 @@
 // Command mongowire serves the MongoDB wire protocol from a folder of SQLite files.
 //
 // It embeds FerretDB, as its package is meant to be used; the project's own command panics when it
-// is built from the module, since a generated version file is missing there (FACTS C1).
+// is built from the module, since a generated version file is missing there (docs/measured.md#ferretdb).
 // It is for tests and the demo only.
 package main
 

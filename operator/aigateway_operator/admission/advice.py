@@ -15,7 +15,7 @@ from aigateway_operator.rules.size import MAX_BYTES, estimate_bytes
 from aigateway_operator.rules.violation import shown
 
 WARN_BYTES: Final = MAX_BYTES * 6 // 10
-"""Size from which a spec is called large: 60 % of what is allowed, the same part as of a ConfigMap (DESIGN section 3)."""
+"""Size from which a spec is called large: 60 % of what is allowed, as of a ConfigMap (docs/concepts.md#limits)."""
 JsonObject = dict[str, Any]
 
 

@@ -8,7 +8,7 @@
 So a client whose bundle is up to `settle` old accepts the leaf of now, and one with the bundle of now accepts every leaf that
 is still valid, as a replica that was cut off may serve. What is lost, expired, garbage or does not fit is made anew; if
 replicas may still serve a leaf of an authority whose key is lost, the new one is published first, for `recovery`.
-Called by `certificate_keeper.py`. Sources: DESIGN 7; cert-manager's renewal at two thirds of life.
+Called by `certificate_keeper.py`. Source: docs/operations.md#certificates-of-the-webhook; cert-manager's renewal at two thirds.
 """
 
 from __future__ import annotations

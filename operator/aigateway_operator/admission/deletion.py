@@ -3,7 +3,7 @@
 Pure. Called by `review` on DELETE. Whoever empties a namespace has decided already: the namespace controller and the garbage
 collector are never stopped, or a namespace would hang in Terminating for ever.
 
-Source: DESIGN section 7; the same conditions stand in `webhook_configuration` as CEL, so that other deletions are not
+Source: docs/admission.md#deletion; the same conditions stand in `webhook_configuration` as CEL, so that other deletions are not
 even asked about and go on while the webhook is down.
 """
 

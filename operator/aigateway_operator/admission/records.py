@@ -2,7 +2,7 @@
 
 Pure. A record of an edit that was let in is `pending`: anyone in the cluster can post a review, and the API server may still
 refuse the edit after us, so only the controller's record of the same trace says that it was stored. Called by `server`.
-Source: DESIGN section 9.
+Source: docs/audit.md#what-is-recorded, #outcomes.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Pure: no I/O, no clock, no state between reviews, so that dry runs need no special care and replicas need not agree. Must not
 know HTTP. Called by `server`, and by tests that need no server.
 
-Source: DESIGN section 7.
+Source: docs/admission.md#what-is-let-through; docs/rules.md.
 """
 
 from __future__ import annotations

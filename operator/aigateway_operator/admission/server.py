@@ -7,7 +7,7 @@ was announced: whoever reaches the port may announce anything. Slow senders are 
 that has been idle for longest gives way. Liveness, readiness and metrics are on the health port (`health`), not here. Called
 by `webhook`, which brings settings and the certificate's source.
 
-Source: DESIGN section 7; FACTS B4 (what a router and a framework on top cost: three times the CPU of a review).
+Source: docs/admission.md#limits; docs/measured.md#admission-servers (a router and a framework on top: three times the CPU).
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Each new pair is tried in a context of its own first, since a context keeps half
 to OpenSSL through a file in memory; nothing is written to a disk. Called by `server`; certificates come through
 `ports.CertificateSource`.
 
-Source: Python's `ssl.SSLContext.load_cert_chain` (files only); research of peers: kopf restarts its listener instead, and
-refuses connections meanwhile.
+Source: Python's `ssl.SSLContext.load_cert_chain` (files only); docs/measured.md#admission-servers (kopf restarts its listener
+instead, and refuses connections meanwhile).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Pure. HTTP codes of refusals stand here and nowhere else. A broken rule is 422 I
 each on a line of its own and nothing else; a deletion that is refused is 403 Forbidden, of which it prints the message:
 `The VirtualModel "chat" is invalid` would be untrue.
 
-Source: DESIGN section 7; FACTS A3 (what kubectl prints of which status).
+Source: docs/admission.md#what-users-see; docs/measured.md#what-kubectl-prints-of-a-refusal.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Pure. It has no caBundle: the leader (or cert-manager) fills that in, and whoever applies this again must not take it away.
 Called by `cli.webhook`, `cli.crds` (for the chart), tests and the demo.
 
-Source: DESIGN section 7; Kubernetes "Dynamic Admission Control"; FACTS A2 (matchConditions: an absent key is an error, and an
-error is a refusal, so every step is guarded), A4 (rules without /status are not asked about status writes).
+Source: docs/admission.md#deletion; Kubernetes "Dynamic Admission Control"; docs/measured.md#conditions-of-webhooks-and-policies
+(an absent key is an error, and an error a refusal, so every step is guarded; rules without /status are not asked about it).
 """
 
 from __future__ import annotations

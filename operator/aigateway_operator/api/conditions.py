@@ -19,7 +19,7 @@ Status = Literal["True", "False", "Unknown"]
 
 
 class ConditionType(StrEnum):
-    """What a condition is about. The list is closed: it stands in DESIGN section 5 and in docs/status.md."""
+    """What a condition is about. The list is closed: it stands in docs/status.md."""
 
     ACCEPTED = "Accepted"
     RESOLVED_REFS = "ResolvedRefs"

@@ -2,7 +2,7 @@
 
 Pure: returns plain mappings. Called by the command line, which writes `crds/` and the reference, and by tests.
 
-Source: DESIGN section 2 ("CRDs are generated"); Kubernetes `apiextensions.k8s.io/v1`.
+Source: docs/cli.md#crds; docs/reference.md; Kubernetes `apiextensions.k8s.io/v1`.
 """
 
 from __future__ import annotations

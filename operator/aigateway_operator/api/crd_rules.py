@@ -9,7 +9,7 @@ also runs on every write of status, so it may ask only for what this version alw
 objects invalid would keep the operator from writing their status. A later, stricter rule belongs further down, where the
 API server tolerates unchanged values.
 
-Source: DESIGN section 2; docs/rules.md; Kubernetes "Validation ratcheting".
+Source: docs/rules.md; docs/measured.md#cel-in-a-crd; Kubernetes "Validation ratcheting".
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ What pydantic writes is JSON Schema 2020-12, most of which the API server refuse
 decorates, and raises on everything else, so that nothing is lost unseen. It knows nothing of this project's kinds; rules
 in CEL are handed in by path. Pure; called by `crd`.
 
-Source: Kubernetes "Specifying a structural schema"; apiextensions `schema/structural`; research/ecosystem.md 1.2.
+Source: Kubernetes "Specifying a structural schema"; apiextensions `schema/structural`; docs/measured.md#what-a-crd-may-hold.
 """
 
 from __future__ import annotations

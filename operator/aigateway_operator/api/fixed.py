@@ -3,7 +3,7 @@
 Pure; reads models, never values. Called by the webhook's rule on removal and by the generator of the CRD's transition
 rules, so that both refuse the same keys in the same words.
 
-Source: DESIGN section 2 ("Fixed structure"); docs/rules.md#r2.
+Source: docs/concepts.md#two-resources; docs/rules.md#r2.
 """
 
 from __future__ import annotations

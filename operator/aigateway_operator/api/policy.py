@@ -7,7 +7,7 @@ you mean", which CEL cannot say). As in the rules, an update answers only for wh
 mappings. Called by the command line, which prints and writes them.
 
 What these expressions use, Kubernetes 1.32 knows. Fields are reached through `dyn`, or the API server would warn that
-the schema does not declare them. Source: Kubernetes "Validating Admission Policy"; DESIGN section 2; docs/rules.md#r1, #r2.
+the schema does not declare them. Source: docs/measured.md#conditions-of-webhooks-and-policies; docs/rules.md#r1, #r2.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Backends of models: TCP and, for https, the TLS handshake. No request is sent and no key is used.
 
 Called by `checking`.
-Source: DESIGN section 2, `spec.probe`.
+Source: docs/health.md#what-is-checked.
 """
 
 from __future__ import annotations

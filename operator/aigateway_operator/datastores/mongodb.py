@@ -3,7 +3,7 @@
 Not by PyMongo's client: it resolves names itself, so that the checked address would not be the one connected to, tells a
 refused connection only when its time has run out, and keeps three tasks a target, which alone cost the CPU that all probes
 may (docs/decisions.md). Its `bson` is used. Called by `checking`.
-Source: MongoDB handshake and authentication specifications; DESIGN section 8.
+Source: MongoDB handshake and authentication specifications; docs/health.md#what-is-checked.
 """
 
 from __future__ import annotations

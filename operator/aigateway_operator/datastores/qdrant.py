@@ -1,7 +1,7 @@
 """Qdrant by HTTP: `/readyz`, then the collection with the API key, since health paths ask for no key.
 
-Qdrant's own client costs 79 MB and 1.5 s to import (FACTS C4). One session a target, closed with it; its connections go to
-addresses that were checked. Called by `checking`.
+Qdrant's own client costs 79 MB and 1.5 s to import (docs/measured.md#what-imports-cost). One session a target,
+closed with it; its connections go to addresses that were checked. Called by `checking`.
 Source: Qdrant's REST reference ("Readiness", "Collection details").
 """
 

@@ -7,7 +7,7 @@
 - Another bad state, or another reason for the same one, counts as a bad state does.
 
 Pure: no clock, no I/O. Called by `prober`.
-Source: DESIGN section 8; the kubelet's failureThreshold and successThreshold.
+Source: docs/health.md#when; the kubelet's failureThreshold and successThreshold.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Leadership is a time, not a flag: it ends by our own clock, counted from before the renewal was *sent*, a margin before any
 other replica may take over. So nothing has to happen for it to end: a process that was paused, or whose API server hangs,
 finds itself no leader at its next look. Clocks of machines are never compared: another's renewals are timed by when we saw
-them. The shipped election of the client package is not used: it keeps leading through a hang (research of kopf, finding 10).
+them. The shipped election of the client package is not used: it leads on through a hang (docs/measured.md#leader-election).
 Fulfils `Leadership` of `reconcile/ports.py`; `main` sets `client.fence = election.remaining_seconds` and runs it.
 """
 

@@ -6,7 +6,7 @@ loses its place to a younger one. Deterministic: nothing depends on order of arr
 
 Only models that changed are settled anew, with all that ask for a name that one of them asks for or has, and so on: whoever is
 left out of such a group asks for nothing that is at stake in it, so the outcome is that of settling everybody.
-Source: DESIGN section 4, "A served model stays served"; the procedure is deferred acceptance (Gale and Shapley, 1962).
+Source: docs/concepts.md#the-last-good-version, #one-name-one-model; it is deferred acceptance (Gale and Shapley, 1962).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Union before removal: a key that no document names any more stays until every ru
 documents, at most for two minutes, so that no running pod loses a key it still uses. A Secret that vanished revokes after
 five seconds, since controllers delete and recreate them. All of it within the limit of a Secret: a value that grew too large
 does not take the others along.
-Source: DESIGN section 4, items 1 and "Secrets".
+Source: docs/concepts.md#secrets, #delivery-and-proof.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Nothing is truncated and nothing that is served vanishes. Edits of served models come first, all together if they fit, else
 the ones that grow least; then new models, the smallest first. So the same set comes out in every round, and one model that
 is too large keeps out itself and no other. Pure arithmetic: nothing is rendered here. Called by `plan.units`.
-Source: DESIGN section 3, "beyond the limit nothing is truncated".
+Source: docs/concepts.md#limits; docs/decisions.md#documents-and-plan.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Pure values. `plan.probing` says the targets, `datastores` probes them and says the health, `plan.health_status` makes status
 of it. Targets hold passwords: they are compared and hashed as a whole, so a rotated one is another target, and never printed.
-Source: DESIGN sections 5 and 8.
+Source: docs/health.md#states-and-reasons.
 """
 
 from __future__ import annotations

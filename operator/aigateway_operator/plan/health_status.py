@@ -2,7 +2,7 @@
 
 What status says already is kept until the target has been judged, so that a restart of the operator, or of the leader,
 writes nothing; and `since` moves only when the state does.
-Source: DESIGN section 5.
+Source: docs/status.md#gatewayconfig; docs/health.md#when.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The mirror follows what is written: a document that stays as it is in the cluster stays as it is in Redis. Its signing key is
 one more file of the gateway's credentials Secret: made once, kept while it is there, gone some time after
 `spec.delivery.redisNotify` is switched off, so that pods that hold it know that there is a mirror.
-Source: DESIGN sections 3 and 10.
+Source: docs/redis-mirror.md#switch-it-on, #redis-away.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Pure values. `plan` says the target, `rollout` asks the pods and says the proof, `plan` makes status of it. A proof speaks of
 its own target and of no other: whoever reads one compares the targets first.
-Source: DESIGN section 4, items 3 and 4.
+Source: docs/concepts.md#delivery-and-proof.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A proof is believed for its own target only. While pods are given their time nothing is written but the one sentence that says
 so, and after a restart of the operator what the status says of the very same target stays until pods have been asked.
-Source: DESIGN section 4, items 3 and 4.
+Source: docs/concepts.md#delivery-and-proof; docs/status.md#gatewayconfig.
 """
 
 from __future__ import annotations

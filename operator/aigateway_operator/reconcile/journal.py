@@ -4,7 +4,7 @@ An edit is recorded once its round has judged it, by the leader alone: its recor
 admission let in. Records of a revision list the traces of the edits in it. After a restart only what status has not
 observed yet is told, so that nothing is told twice without need. Never waits and never raises: the log's spool is its own
 affair. Called by `controller`, and by `main` about leadership.
-Source: DESIGN section 9.
+Source: docs/audit.md#what-is-recorded, #what-cannot-be-relied-on.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Deletions behind a 410 are never reported, and absence may be concluded only from a complete list. The first LIST fills the
 store and opens the gate for rounds; later ones read metadata alone, every two minutes and after every sign of a re-list. A
 LIST that shows changes which the watch has not delivered for long is the sign of a dead watch (liveness).
-Source: FACTS "Surprises" 2; DESIGN section 6.
+Source: docs/measured.md#kopf; docs/concepts.md#what-is-never-done; docs/operations.md#health.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Fed by watch events and by complete LISTs; only a deletion event or absence from a complete LIST removes an object. What was
 removed is remembered for a while, so that an older page or answer that arrives late does not bring it back.
 Says which gateways a change concerns; never talks to the API server. Used from one event loop only.
-Source: FACTS "Surprises" 2 (deletions are lost across a re-list), DESIGN section 6.
+Source: docs/measured.md#kopf (deletions are lost across a re-list); docs/concepts.md#what-is-never-done.
 """
 
 from __future__ import annotations

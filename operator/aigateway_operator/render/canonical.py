@@ -3,7 +3,7 @@
 Called by everything that renders. Sorted keys, no spaces, and only text that no YAML 1.1 or 1.2 parser refuses or changes:
 C0 and C1 controls, DEL, U+0085, U+2028, U+2029, the byte order mark, surrogates and U+FFFE/U+FFFF are escaped, and floats
 always have a point and a signed exponent (PyYAML reads `1e16` as text).
-Source: FACTS G (PyYAML refuses U+007F and folds U+0085); YAML 1.1 "float" resolver; PyYAML reader and scanner.
+Source: docs/measured.md#folders-and-yaml (what PyYAML does to text); YAML 1.1 "float" resolver; PyYAML reader and scanner.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How often pods are asked and poked, and how long they may take. Pure arithmetic; every figure has its reason.
 
-Source: FACTS F (a kubelet syncs 35 to 225 ms after a poke, again only after its next relist, one a second, else every 30 to
-75 s).
+Source: docs/measured.md#when-a-kubelet-syncs-a-volume (35 to 225 ms after a poke, again only after its next relist, one a
+second, else every 30 to 75 s).
 """
 
 from __future__ import annotations

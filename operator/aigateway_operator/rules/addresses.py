@@ -4,7 +4,7 @@ Pure and by text: nothing is resolved or fetched (admission makes no network cal
 the address with `is_forbidden_address` and connects to the checked one. Called by the rules of both kinds, by `entry`,
 and by the adapters that connect. A refused URL is never repeated in a message: it may hold a password.
 
-Source: DESIGN section 7 (URL policy); RFC 3986 (grammar); docs/rules.md#r9 to #r12.
+Source: docs/rules.md#addresses, #r9 to #r12; RFC 3986 (grammar).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def check_url(url: str, path: str, context: RuleContext) -> list[Violation]:
     """Check a base URL: https, or http to a private address or a name inside the cluster; canonical; no forbidden host.
 
     `path` is the place in the resource. Returns every fault found, [] if the URL is fine. Raises nothing.
-    Source: DESIGN section 7, docs/rules.md#r9, #r10, #r11.
+    Source: docs/rules.md#r9, #r10, #r11.
     """
     match = _URL.match(url)
     if match is None:
@@ -52,7 +52,7 @@ def check_url(url: str, path: str, context: RuleContext) -> list[Violation]:
 def check_host(host: str, path: str, context: RuleContext) -> list[Violation]:
     """Check the host of a store: a bare name or address, under the same address rules as URLs.
 
-    Returns at most one violation at `path`. Raises nothing. Source: DESIGN section 2, docs/rules.md#r11, #r12.
+    Returns at most one violation at `path`. Raises nothing. Source: docs/rules.md#r11, #r12.
     """
     fault = _bare_fault(host)
     if fault is not None:

@@ -3,7 +3,7 @@
 Structure is the business of `structure`, which leaves the inside of open maps to this module. Called by the rules of
 both kinds and by `entry`. Values are never repeated in messages; keys are, escaped.
 
-Source: DESIGN section 2 (no field takes a key or password as text); RFC 8259 sections 6 and 7 (numbers, strings);
+Source: docs/concepts.md#two-resources (no field takes a key or password as text); RFC 8259 sections 6 and 7 (numbers, strings);
 Kubernetes keeps whole numbers in 64 bits (apimachinery, `json.Unmarshal`); docs/rules.md#r13 to #r18.
 """
 

@@ -4,7 +4,7 @@ A rule that became stricter must not lock owners out of objects that were accept
 label them, switch them off or mend them bit by bit. Such violations become warnings; the controller goes on refusing to
 render the object. Called by admission on UPDATE and by the command line for `check --against` and `--live`. Pure.
 
-Source: DESIGN section 7; Kubernetes "Validation ratcheting" (KEP-4008), which goes by unchanged values as well.
+Source: docs/admission.md#what-is-let-through; Kubernetes "Validation ratcheting" (KEP-4008), which goes by equal values too.
 """
 
 from __future__ import annotations

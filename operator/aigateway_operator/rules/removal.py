@@ -4,7 +4,7 @@ Pods have been told of it, and a reader cannot tell "gone" from "never asked for
 may come and go. Called by the rules of GatewayConfig on updates only; what the new spec adds is the business of
 `structure`.
 
-Source: DESIGN section 2 ("Fixed structure"); docs/rules.md#r2.
+Source: docs/concepts.md#two-resources; docs/rules.md#r2.
 """
 
 from __future__ import annotations
