@@ -59,7 +59,9 @@ def main(argv: Sequence[str] | None = None, *, connect: Connect | None = None) -
     try:
         try:
             parser = _parser(arguments)  # imports the command's module, and with it what an extra brings
-            args = parser.parse_args(arguments)
+            args, unknown = parser.parse_known_args(arguments)
+            if unknown:
+                args.parser.error(_unknown(unknown, args.parser))  # with the usage of the command, not of the program
         except SystemExit as end:  # argparse has printed the help or what is wrong
             return end.code if isinstance(end.code, int) else Exit.USAGE
         args.connect = connect
@@ -92,6 +94,14 @@ def exit_of(error: AigatewayError) -> Exit:
     return Exit.USAGE if isinstance(error, SettingsError | SpecError) else Exit.REFUSED
 
 
+def _unknown(arguments: Sequence[str], parser: argparse.ArgumentParser) -> str:
+    """Return what is wrong with arguments that a command does not take, and the flag that was meant."""
+    first = arguments[0].partition("=")[0]
+    closest = get_close_matches(first, parser._option_string_actions, 1) if first.startswith("--") else []  # noqa: SLF001
+    meant = f". Did you mean {closest[0]}?" if closest else ""
+    return f"unrecognized arguments: {' '.join(arguments)}{meant}"
+
+
 def _program() -> str:
     """Return how the user called us: kubectl runs `kubectl-aigateway` for `kubectl aigateway`."""
     return "kubectl aigateway" if PurePath(sys.argv[0]).name.startswith("kubectl-") else "aigateway"
@@ -114,7 +124,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
             module = import_module(f"aigateway_operator.cli.{module_name}")
             module.register(subparsers)
             chosen = subparsers.choices[command]
-            chosen.set_defaults(run=module.run)
+            chosen.set_defaults(run=module.run, parser=chosen)
             chosen.epilog = chosen.epilog or _EXITS
         else:
             subparsers.add_parser(command, help=text)

@@ -23,10 +23,11 @@ from aigateway_operator.cli.output import paint, print_data, say
 from aigateway_operator.errors import SettingsError, Unavailable
 
 _KINDS: Final = {
-    **dict.fromkeys(("virtualmodel", "virtualmodels", "vmodel"), VIRTUAL_MODEL),
+    **dict.fromkeys(("virtualmodel", "virtualmodels", "vmodel", "vmodels"), VIRTUAL_MODEL),
     **dict.fromkeys(("gatewayconfig", "gatewayconfigs", "gwc"), GATEWAY_CONFIG),
 }
 _URI: Final = "AIGATEWAY_LOG_MONGODB_URI"
+_AWAY: Final = "Name another with --mongodb-uri-file, or read a process's log files with --log-dir."
 
 
 def register(subparsers: flags.Subparsers) -> None:
@@ -50,9 +51,13 @@ def register(subparsers: flags.Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the timeline. Raises SettingsError, Unavailable."""
+    """Print the timeline; 3 if MongoDB is away and no files are named. Raises SettingsError."""
     now = datetime.now(UTC)
-    records = _records(args, now - timedelta(seconds=args.since))
+    try:
+        records = _records(args, now - timedelta(seconds=args.since))
+    except Unavailable as error:
+        say(f"error: {error}\n{_AWAY}")
+        return Exit.CLUSTER
     kind, name = args.object or (None, None)
     everywhere = args.trace is not None
     wanted = Wanted(None if everywhere else chosen_namespace(args), kind, name, args.user, args.trace)
@@ -104,8 +109,9 @@ def _path(variable: str) -> Path | None:
 
 
 def _object(text: str) -> tuple[str, str]:
-    """Parse `vmodel/NAME`; argparse turns the error into a usage message."""
-    kind, found, name = text.partition("/")
-    if not found or not name or kind.lower() not in _KINDS:
+    """Parse `vmodel/NAME`, or what `kubectl get -o name` prints; argparse turns the error into a usage message."""
+    kind, _, name = text.partition("/")
+    found = _KINDS.get(kind.lower().partition(".")[0])
+    if found is None or not name:
         raise argparse.ArgumentTypeError(f"'{text}' is neither vmodel/NAME nor gwc/NAME")
-    return _KINDS[kind.lower()], name
+    return found, name

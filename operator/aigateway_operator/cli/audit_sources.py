@@ -26,6 +26,8 @@ MAX_RECORDS: Final = 20_000
 SELECT_SECONDS: Final = 3.0
 ANSWER_SECONDS: Final = 30.0
 _COLLECTION: Final = "operation_logs"
+_DRIVERS_OWN: Final = re.compile(r" \(configured timeouts|, Timeout: |,? full error: ")
+"""Where PyMongo goes on with its settings and its view of the servers, of no use to whoever asks."""
 _FILE_DAY: Final = re.compile(r"operation_(?P<day>\d{4}-\d{2}-\d{2})")
 _LINE: Final = re.compile(
     r"(?P<timestamp>\S+) \[(?P<level>\w+)\] \[(?P<source>[^\]]*)\] \[(?P<trace_id>[^\]]*)\] "
@@ -61,7 +63,8 @@ def read_mongodb(uri: str, database: str, since: datetime) -> list[Record]:
     except (ConfigurationError, InvalidURI) as error:
         raise SettingsError(f"The MongoDB URI cannot be used: {redact(str(error))}") from None
     except PyMongoError as error:
-        raise Unavailable(f"MongoDB does not answer: {redact(str(error)).splitlines()[0][:200]}") from None
+        said = _DRIVERS_OWN.split(redact(str(error)).splitlines()[0])[0]
+        raise Unavailable(f"MongoDB does not answer: {said[:200]}") from None
 
 
 def read_files(folder: Path, since: datetime) -> list[Record]:

@@ -24,7 +24,7 @@ from aigateway_operator.cli.cluster import chosen_namespace
 from aigateway_operator.cli.exits import Exit
 from aigateway_operator.cli.findings import ERROR, NOTE, WARNING, Finding, counted, in_order
 from aigateway_operator.cli.gateways import World
-from aigateway_operator.cli.manifests import OURS, SECRET, Manifest, Reading, read_manifests
+from aigateway_operator.cli.manifests import OURS, SECRET, Manifest, Reading, is_within, read_manifests
 from aigateway_operator.cli.output import paint, print_data
 from aigateway_operator.plan import verdicts
 from aigateway_operator.plan.result import StatusWrite
@@ -63,9 +63,10 @@ def run(args: argparse.Namespace) -> int:
     """Check and print every finding; 1 if there is an error."""
     namespace = (chosen_namespace(args) if args.live else args.namespace) or "default"
     reading = read_manifests(args.files, namespace, recursive=args.recursive)
-    before = stored.read_stored(args, reading.manifests, namespace)
+    before = stored.read_stored(args, (*reading.manifests, *reading.damaged), namespace)
     context = RuleContext("", flags.allowed_addresses(args), flags.cluster_domain(args))
     found = check_manifests(reading.manifests, context, strict=args.strict, before=before.specs)
+    found += beside_faults(reading.damaged, context, before.specs)
     findings = in_order([*reading.findings, *before.findings, *found])
     errors = sum(finding.severity == ERROR for finding in findings)
     if args.output == GITHUB:
@@ -98,6 +99,16 @@ def check_manifests(
         if not edit.violations and not edit.tolerated:
             sound.append(manifest)
     return [*findings, *_check_together(sound, everything, context, strict)]
+
+
+def beside_faults(damaged: Iterable[Manifest], context: RuleContext, before: Mapping[stored.ObjectId, Any]) -> list[Finding]:
+    """Return what else is wrong with objects that could not be read whole; of what could not be read nothing more is said."""
+    return [
+        finding_of(manifest, violation)
+        for manifest in damaged
+        for violation in edit_of(manifest, context, before).violations
+        if not is_within(violation.path, manifest.at_fault)
+    ]
 
 
 def edit_of(manifest: Manifest, context: RuleContext, before: Mapping[stored.ObjectId, Any]) -> Edit:
@@ -170,7 +181,7 @@ def _from_verdict(manifest: Manifest, verdict: Verdict, strict: bool) -> Finding
 
 
 def _summary(reading: Reading, findings: list[Finding]) -> str:
-    kinds = Counter(manifest.kind for manifest in reading.manifests)
+    kinds = Counter(manifest.kind for manifest in (*reading.manifests, *reading.damaged))
     looked_at = ", ".join(counted(kinds[kind], kind) for kind in (*OURS, SECRET) if kinds[kind]) or "no object"
     severities = Counter(finding.severity for finding in findings)
     none_broken = "all rules hold" if reading.manifests else "nothing of ours is there"  # green would say more than is known

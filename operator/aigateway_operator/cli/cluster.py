@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol, TypeVar
 import yaml
 
 from aigateway_operator import __version__
-from aigateway_operator.errors import NotFound
+from aigateway_operator.errors import NotFound, SettingsError
 from aigateway_operator.kube.resources import JsonObject, Resource
 
 DEADLINE_SECONDS: Final = 10.0
@@ -48,6 +48,7 @@ async def connect(args: argparse.Namespace) -> AsyncIterator[Cluster]:
     """Open the cluster that `--kubeconfig` and `--context` name. Raises SettingsError."""
     from aigateway_operator.kube.client import KubeClient
 
+    _see_that_context_exists(args.kubeconfig, args.context)
     agent = f"aigateway/{__version__} (cli)"
     async with KubeClient.connect(args.kubeconfig, args.context, user_agent=agent, deadline_seconds=DEADLINE_SECONDS) as client:
         yield client
@@ -91,6 +92,16 @@ def current_namespace(kubeconfig: Path | None, context: str | None) -> str:
     inside = named[0].get("context") if named else None
     namespace = inside.get("namespace") if isinstance(inside, dict) else None
     return namespace if isinstance(namespace, str) and namespace else "default"
+
+
+def _see_that_context_exists(kubeconfig: Path | None, context: str | None) -> None:
+    """Raise SettingsError with the names there are, for a context that none of the readable kubeconfigs has."""
+    files = [kubeconfig] if kubeconfig is not None else _kubeconfigs()
+    contents = [content for content in map(_read, files) if content is not None]
+    names = sorted({str(one.get("name")) for content in contents for one in _items(content.get("contexts"))})
+    if context is not None and contents and context not in names:
+        there = f"There: {', '.join(names)}." if names else "There is none."
+        raise SettingsError(f"{', '.join(map(str, files))} has no context '{context}'. {there}")
 
 
 def _kubeconfigs() -> list[Path]:

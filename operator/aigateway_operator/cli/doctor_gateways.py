@@ -60,7 +60,8 @@ def check_pods(gateway: JsonObject, delivery: Delivery, pods: Sequence[JsonObjec
         yield doubt(area, "podSelector", text, "Set it to labels of the gateway's pods.")
         return
     if not pods:
-        yield wrong(area, "podSelector", "selects no pod", "Correct spec.delivery.podSelector, or the labels of the pods.")
+        start = f"Start them (aigateway mount {name} -n {gateway['metadata']['namespace']} prints what they need)"
+        yield wrong(area, "podSelector", "selects no pod", f"{start}, or correct spec.delivery.podSelector or their labels.")
         return
     faults: dict[tuple[str, str], list[str]] = {}
     for pod in pods:

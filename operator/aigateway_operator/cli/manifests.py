@@ -33,7 +33,8 @@ _TOP_LEVEL: Final = ("apiVersion", "kind", "metadata", "spec", "status")
 class Manifest:
     """One VirtualModel, GatewayConfig or Secret as it stands in a file. `namespace` is settled: a default is filled in.
 
-    `line_of(path)` is the line of a place in the object. `body` may hold secrets.
+    `line_of(path)` is the line of a place in the object. `body` may hold secrets. `at_fault`: places of a damaged object that
+    could not be read and hold stand-ins.
     """
 
     file: str
@@ -43,6 +44,7 @@ class Manifest:
     name: str
     body: dict[str, Any] = field(repr=False)
     line_of: Callable[[str], int] = field(repr=False, compare=False)
+    at_fault: frozenset[str] = frozenset()
 
     @property
     def spec(self) -> Any:
@@ -56,10 +58,14 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Everything that was read: objects in the order of the files, and what is to be said of the files themselves."""
+    """Everything that was read: objects in the order of the files, and what is to be said of the files themselves.
+
+    `damaged`: objects of ours that could be read but for some places, which are findings: to look at, never to use.
+    """
 
     manifests: tuple[Manifest, ...]
     findings: tuple[Finding, ...]
+    damaged: tuple[Manifest, ...] = ()
 
     def of(self, kind: str) -> list[Manifest]:
         """Return the objects of one kind."""
@@ -69,21 +75,32 @@ class Reading:
 def read_manifests(paths: Sequence[str], namespace: str, *, recursive: bool = False) -> Reading:
     """Read all `paths`. `namespace` is for objects that name none."""
     manifests: list[Manifest] = []
+    damaged: list[Manifest] = []
     findings: list[Finding] = []
     for file in _files(paths, recursive, findings):
         text = _text(file, findings)
         if text is None:
             continue
-        documents, faults = parse_documents(text)
+        documents, faults = parse_documents(text, damaged=True)
         findings.extend(Finding(ERROR, file, fault.line, reason="Unreadable", message=fault.message) for fault in faults)
         for document in documents:
             findings.extend(
                 Finding(WARNING, file, hint.line, reason="Surprise", message=hint.message) for hint in document.hints
             )
             for found in _objects(document, file, namespace):
-                (manifests if isinstance(found, Manifest) else findings).append(found)  # type: ignore[arg-type]  # told apart
+                if not document.at_fault:
+                    (manifests if isinstance(found, Manifest) else findings).append(found)  # type: ignore[arg-type]  # told apart
+                elif isinstance(found, Finding):
+                    findings += [found] if found.path and not is_within(found.path, document.at_fault) else []
+                elif found.kind in OURS:
+                    damaged.append(found)
     unique, doubles = _without_doubles(manifests)
-    return Reading(tuple(unique), (*findings, *doubles))
+    return Reading(tuple(unique), (*findings, *doubles), tuple(damaged))
+
+
+def is_within(path: str, places: Iterable[str]) -> bool:
+    """Tell whether a path is one of these places of an object or below one; "" is the object itself."""
+    return any(not place or path == place or path.startswith((f"{place}.", f"{place}[")) for place in places)
 
 
 def _files(paths: Sequence[str], recursive: bool, findings: list[Finding]) -> Iterator[str]:
@@ -120,16 +137,20 @@ def _objects(document: Document, file: str, namespace: str) -> Iterator[Manifest
     value = document.value
     if isinstance(value, dict) and isinstance(value.get("items"), list) and str(value.get("kind", "")).endswith("List"):
         for index, item in enumerate(value["items"]):
-            yield _object(item, file, namespace, _below(document.line_of, f"items[{index}]"))
+            place = f"items[{index}]"
+            inside = frozenset(path[len(place) :].lstrip(".") for path in document.at_fault if path.startswith(place))
+            yield _object(item, file, namespace, _below(document.line_of, place), inside)
     else:
-        yield _object(value, file, namespace, document.line_of)
+        yield _object(value, file, namespace, document.line_of, document.at_fault)
 
 
 def _below(line_of: Callable[[str], int], prefix: str) -> Callable[[str], int]:
     return lambda path: line_of(f"{prefix}.{path}" if path else prefix)
 
 
-def _object(value: Any, file: str, namespace: str, line_of: Callable[[str], int]) -> Manifest | Finding:
+def _object(
+    value: Any, file: str, namespace: str, line_of: Callable[[str], int], at_fault: frozenset[str]
+) -> Manifest | Finding:
     line = line_of("")
     if not isinstance(value, dict):
         message = "is no Kubernetes object: a mapping with apiVersion, kind and metadata is needed."
@@ -147,7 +168,7 @@ def _object(value: Any, file: str, namespace: str, line_of: Callable[[str], int]
         path, message = fault
         return Finding(ERROR, file, line_of(path), kind, _shown_name(value), path, "FieldValueInvalid", message)
     metadata = value["metadata"]
-    return Manifest(file, line, kind, metadata.get("namespace") or namespace, metadata["name"], value, line_of)
+    return Manifest(file, line, kind, metadata.get("namespace") or namespace, metadata["name"], value, line_of, at_fault)
 
 
 def _is_ours(kind: str, version: str) -> tuple[str, str] | None:
@@ -174,7 +195,8 @@ def _fault(value: dict[str, Any], kind: str) -> tuple[str, str] | None:
         return "metadata", "is missing. Name the object in metadata.name."
     name, namespace = metadata.get("name"), metadata.get("namespace")
     if not isinstance(name, str) or not name:
-        return "metadata.name", "is missing, or is not text. Name the object."
+        unquoted = "is not text, as a number, y or no without quotes is not. Put it in quotes."
+        return "metadata.name", "is missing. Name the object." if name in (None, "") else unquoted
     if len(name) > MAX_NAME or not re.fullmatch(DNS_SUBDOMAIN, name):
         return (
             "metadata.name",

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Final, TextIO
 
 import yaml
@@ -75,6 +76,7 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 
 
 _Dumper.add_representer(str, _represent_text)
+_Dumper.add_multi_representer(StrEnum, lambda dumper, word: _represent_text(dumper, word.value))  # states and reasons
 
 
 @dataclass(slots=True)

@@ -77,13 +77,16 @@ async def _once(cluster: Cluster, args: argparse.Namespace) -> int:
 
 async def _watch(cluster: Cluster, args: argparse.Namespace) -> int:
     """Show every look on a terminal, every change elsewhere; as one JSON value a line with -o json."""
-    namespace, shown = chosen_namespace(args), ""
+    namespace, shown, away = chosen_namespace(args), "", ""
     while True:
         try:
             seen = await look(cluster, namespace, args.gateway)
         except Unavailable as error:
-            say(f"The API server does not answer, trying again: {error}", "yellow")
+            if away != str(error):  # once each, not at every look
+                say(f"The API server does not answer, trying again: {error}", "yellow")
+            away = str(error)
         else:
+            away = ""
             data = json.dumps(seen.as_data(), ensure_ascii=False)
             if args.output == "json" and data != shown:
                 print(data, flush=True)

@@ -62,19 +62,22 @@ class Document:
     """One document. `value` is JSON; `line` where it begins.
 
     `line_of(path)` is the line of a place (`spec.app.port`), or of the closest place above it that is there. `hints` are
-    legal surprises: what is read as something else than it looks like.
+    legal surprises: what is read as something else than it looks like. `at_fault`: places of a damaged document at which
+    `value` holds a stand-in.
     """
 
     value: Any = field(repr=False)
     line: int
     line_of: Callable[[str], int] = field(repr=False, compare=False)
     hints: tuple[Fault, ...] = ()
+    at_fault: frozenset[str] = frozenset()
 
 
-def parse_documents(text: str, *, truth_letters: bool = True) -> tuple[list[Document], list[Fault]]:
+def parse_documents(text: str, *, truth_letters: bool = True, damaged: bool = False) -> tuple[list[Document], list[Fault]]:
     """Return the documents of a YAML stream, or of JSON values one after the other, and everything that is wrong.
 
-    Empty documents are left out, and so is a document with a fault. A syntax error ends the stream: what stands before counts.
+    Empty documents are left out, and so is a document with a fault, unless `damaged` asks for those of YAML, to say what else
+    is wrong with them. A syntax error ends the stream: what stands before counts.
     `truth_letters`: y and n are truth values, as for kubectl; False: text, as for programs that read with PyYAML.
     """
     found: list[Document] = []
@@ -87,8 +90,8 @@ def parse_documents(text: str, *, truth_letters: bool = True) -> tuple[list[Docu
             reader = _Reader(truth_letters)
             value = reader.value(node, "")
             faults.extend(reader.faults)
-            if not reader.faults and value is not None:
-                found.append(_document(value, node, tuple(reader.hints)))
+            if (not reader.faults or (damaged and reader.complete)) and value is not None:
+                found.append(_document(value, node, tuple(reader.hints), frozenset(reader.at_fault)))
     except yaml.YAMLError as error:
         if looks_like_json:
             return _parse_json(text)
@@ -160,7 +163,7 @@ def _node_of(event: Any) -> yaml.Node:
     return kind(getattr(event, "tag", None) or "", [], start, end)
 
 
-def _document(value: Any, node: yaml.Node, hints: tuple[Fault, ...]) -> Document:
+def _document(value: Any, node: yaml.Node, hints: tuple[Fault, ...], at_fault: frozenset[str]) -> Document:
     lines: dict[str, int] = {}
 
     def line_of(path: str) -> int:
@@ -170,7 +173,7 @@ def _document(value: Any, node: yaml.Node, hints: tuple[Fault, ...]) -> Document
             path = path[: max(path.rfind("."), path.rfind("["), 0)]
         return lines[path]
 
-    return Document(value, node.start_mark.line + 1, line_of, hints)
+    return Document(value, node.start_mark.line + 1, line_of, hints, at_fault)
 
 
 def _lines(node: yaml.Node, path: str) -> Iterator[tuple[str, int]]:
@@ -199,12 +202,18 @@ class _Reader:
     def __init__(self, truth_letters: bool) -> None:
         self.faults: list[Fault] = []
         self.hints: list[Fault] = []
+        self.at_fault: set[str] = set()
         self._truth_letters = truth_letters
         self._above: list[yaml.Node] = []
         self._count = 0
 
+    @property
+    def complete(self) -> bool:
+        """Whether every value was read, or has its fault; False where reading was given up."""
+        return self._count <= MAX_VALUES
+
     def value(self, node: yaml.Node, path: str) -> Any:
-        """Return the JSON value of `node`, which stands at `path`; None where it is at fault."""
+        """Return the JSON value of `node`, which stands at `path`; a stand-in where it is at fault."""
         self._count += 1
         if self._count > MAX_VALUES:
             if self._count == MAX_VALUES + 1:
@@ -223,6 +232,7 @@ class _Reader:
             self._above.pop()
 
     def _fault(self, node: yaml.Node, path: str, text: str) -> None:
+        self.at_fault.add(path)
         self.faults.append(Fault(node.start_mark.line + 1, f"{path}: {text}" if path else text))
 
     def _scalar(self, node: yaml.ScalarNode, path: str) -> Any:
@@ -231,11 +241,13 @@ class _Reader:
             return text
         if tag in (_PLAIN, f"{_CORE}null", f"{_CORE}bool", f"{_CORE}int", f"{_CORE}float"):
             if _INFINITE.fullmatch(text):
-                text = "is not a finite number, which JSON cannot say. Write a number, or put it in quotes."
-                return self._fault(node, path, text)
+                self._fault(node, path, "is not a finite number, which JSON cannot say. Write a number, or put it in quotes.")
+                return 0
             return self._plain(text)
-        text = f"has the tag {shown(tag)}, which JSON does not know. Remove the tag, or put the text in quotes."
-        return self._fault(node, path, text)
+        self._fault(
+            node, path, f"has the tag {shown(tag)}, which JSON does not know. Remove the tag, or put the text in quotes."
+        )
+        return text
 
     def _plain(self, text: str) -> Any:
         return text if text in _TRUTH_LETTERS and not self._truth_letters else parse_plain(text)

@@ -8,6 +8,7 @@ longer verifies makes it load the credentials again, once, before the caller hea
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -181,7 +182,14 @@ class Transport:
 
 
 def _unreachable(what: str, error: BaseException) -> Unavailable:
-    """Return the error for an answer that did not come or broke off."""
+    """Return the error for an answer that did not come or broke off, in words that are not the library's where it has ours."""
     if isinstance(error, TimeoutError):
         return Unavailable(f"{what} was not answered in time")
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        why = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
+        return Unavailable(f"{what} failed: the certificate of {error.host}:{error.port} is not trusted: {why}")
+    if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, aiohttp.ClientSSLError):
+        number = error.os_error.errno or 0
+        why = os.strerror(number) if number > 0 else error.os_error.strerror or error.os_error
+        return Unavailable(f"{what} failed: cannot connect to {error.host}:{error.port}: {why}")
     return Unavailable(f"{what} failed: {type(error).__name__} {error}".rstrip())

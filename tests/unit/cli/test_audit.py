@@ -164,6 +164,9 @@ def test_mongodb_that_is_away_is_said_and_files_are_read_instead(tmp_path: Path)
     assert "MongoDB does not answer" in done.err
     alone = run_cli("audit", "-A", "--mongodb-uri-file", str(uri))
     assert alone.code == 3
+    assert "--log-dir" in alone.err
+    assert "--context" not in alone.err, "the remedy of an API server that is away"
+    assert "Topology" not in alone.err
     assert "canary" not in done.err + alone.err
 
 
@@ -175,6 +178,13 @@ def test_without_a_place_to_read_the_remedy_is_named(monkeypatch: pytest.MonkeyP
     assert done.code == 2
     assert "--log-dir" in done.err
     assert run_cli("audit", "pod/x").code == 2
+
+
+def test_an_object_is_named_as_kubectl_prints_it(tmp_path: Path) -> None:
+    """`kubectl get -o name` can be pasted."""
+    (tmp_path / "operation").mkdir()
+    for name in ("virtualmodel.ai-gateway.io/chat", "vmodels/chat", "GatewayConfig/main"):
+        assert run_cli("audit", name, "--log-dir", str(tmp_path)).code == 0, name
 
 
 def test_a_reload_belongs_to_every_edit_of_the_revisions_it_brought() -> None:

@@ -154,6 +154,7 @@ def test_addresses_are_allowed_by_flag_and_by_environment(tmp_path: Path, monkey
             "metadata.name: is not a name",
         ),
         ("apiVersion: ai-gateway.io/v1alpha1\nkind: VirtualModel\nmetadata:\n  name:\n", 4, "metadata.name: is missing"),
+        ("apiVersion: ai-gateway.io/v1alpha1\nkind: VirtualModel\nmetadata:\n  name: n\n", 4, "Put it in quotes."),
         (
             "apiVersion: ai-gateway.io/v1alpha1\nkind: VirtualModel\nmetadata:\n  name: a\n  namespace: a.b\n",
             5,
@@ -259,3 +260,35 @@ def test_number_that_json_cannot_carry_is_refused_and_no_crash(write: Write, num
     checked = run_cli("check", write(BROKEN.replace("stream: true", f"top_p: {number}")))
     assert checked.code == Exit.REFUSED
     assert "m.yaml:14: " in checked.out
+
+
+@pytest.mark.parametrize("indented", [False, True], ids=["alone", "in a List"])
+def test_what_cannot_be_read_hides_nothing_else(write: Write, *, indented: bool) -> None:
+    """Faults come all at once, also those of an object with a value that JSON cannot say or a key that stands twice."""
+    text = (
+        "apiVersion: ai-gateway.io/v1alpha1\nkind: VirtualModel\nmetadata: {name: chat, name: chat}\nspec:\n  use: 'true'\n"
+        "  current: big\n  current: .nan\n  backends:\n  - {name: small, model: x, parameters: {temperature: .nan}}\n"
+    )
+    if indented:
+        text = "apiVersion: v1\nkind: List\nitems:\n- " + text.replace("\n", "\n  ")
+    checked = run_cli("check", write(text))
+    assert checked.code == Exit.REFUSED
+    assert checked.out.count("is there twice") == 2
+    assert "parameters.temperature: is not a finite number" in checked.out
+    assert "VirtualModel/chat: spec.use: must be true or false" in checked.out
+    assert "missing required fields: gatewayRef, proxyKeySecretRef [" in checked.out
+    assert "names no backend" not in checked.out, "of what could not be read nothing more is known"
+    assert checked.out.endswith("1 VirtualModel checked: 7 errors.\n")
+
+
+def test_an_object_that_cannot_be_read_whole_is_rendered_nowhere(write: Write) -> None:
+    """What stands for a value is for looking at other faults alone."""
+    rendered = run_cli("render", write(manifest_with_nan()))
+    assert rendered.code == Exit.REFUSED
+    assert (rendered.out, "is not a finite number" in rendered.err) == ("", True)
+
+
+def manifest_with_nan() -> str:
+    """Return a gateway that is sound but for one value."""
+    head = "apiVersion: ai-gateway.io/v1alpha1\nkind: GatewayConfig\nmetadata: {name: main, namespace: ai}\n"
+    return head + "spec: {webSearch: {provider: x, baseUrl: 'https://s.example.com', options: {n: .nan}}}\n"

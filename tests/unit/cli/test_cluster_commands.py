@@ -192,6 +192,28 @@ def test_watch_outlives_a_cluster_that_is_away_and_prints_only_changes(
     assert "trying again" in seen.err
 
 
+def test_watch_says_once_that_a_cluster_is_away_and_again_when_it_goes_away_again(
+    stage: FakeStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log of a night without the API server is a line, not one every two seconds."""
+    stage.create(gateway(), keys())
+    stage.settle()
+    rounds, real_sleep = iter(range(10)), asyncio.sleep
+
+    async def next_round(seconds: float) -> None:
+        number = next(rounds) if seconds else -1
+        if number in (0, 5):
+            stage.cluster.faults[VIRTUAL_MODELS] = Unavailable("GET … timed out")
+        elif number == 4:
+            del stage.cluster.faults[VIRTUAL_MODELS]
+        elif number == 8:
+            raise asyncio.CancelledError
+        await real_sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", next_round)
+    assert stage.run("status", "-n", "ai", "--watch").err.count("trying again") == 2
+
+
 def test_diff_shows_an_edit_that_admission_would_tolerate(stage: FakeStage, tmp_path: Path) -> None:
     """What was stored broken and is not touched does not keep the rest from being compared; a new fault does."""
     stage.create(gateway(), keys(), model(baseUrl="http://127.0.0.1:1"))

@@ -60,6 +60,8 @@ def test_kubectl_plugin_is_called_so_in_its_help(monkeypatch: pytest.MonkeyPatch
         (["stauts"], "Did you mean 'status'?"),
         (["check"], "required: FILE"),
         (["check", "x", "--colour"], "unrecognized arguments: --colour"),
+        (["status", "main", "--wacth"], "aigateway status: error: unrecognized arguments: --wacth. Did you mean --watch?"),
+        (["status", "main", "other"], "aigateway status: error: unrecognized arguments: other"),
         (["check", "x", "-o", "xml"], "invalid choice: 'xml'"),
         (["wait", "vmodel/x", "--timeout", "soon"], "'soon' is not a duration such as 60s"),
     ],
@@ -138,8 +140,16 @@ def test_an_api_server_that_does_not_answer_is_told_with_what_to_look_at(tmp_pat
     )
     done = run_cli("status", "--kubeconfig", str(tmp_path / "config"))
     assert done.code == Exit.CLUSTER
-    assert "127.0.0.1:1" in done.err
+    assert "gatewayconfigs failed: cannot connect to 127.0.0.1:1: Connection refused\n" in done.err
     assert "--kubeconfig and --context name another" in done.err
+
+
+def test_a_context_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) -> None:
+    """A typing error is mended at a glance."""
+    (tmp_path / "config").write_text("contexts: [{name: production}, {name: staging}]\n")
+    done = run_cli("status", "--kubeconfig", str(tmp_path / "config"), "--context", "prodution")
+    assert done.code == Exit.USAGE
+    assert f"{tmp_path}/config has no context 'prodution'. There: production, staging." in done.err
 
 
 def test_help_of_run_says_defaults_and_words_to_choose_from() -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from aigateway_operator.api.conditions import Reason
+from aigateway_operator.cli.checkup import State
 from aigateway_operator.cli.cluster import current_namespace
 from aigateway_operator.cli.conditions import age, condition_of, parse_time, state_of
 from aigateway_operator.cli.flags import parse_duration
-from aigateway_operator.cli.output import Table, paint
+from aigateway_operator.cli.output import Table, as_json, as_yaml, paint
 from aigateway_operator.cli.overview import overview
 from aigateway_operator.cli.status import MAX_MODELS, screen
 from aigateway_operator.cli.wait import judge
@@ -64,6 +68,12 @@ def test_columns_are_aligned_and_colour_does_not_shift_them(monkeypatch: pytest.
     painted = list(table.lines(Terminal()))
     assert painted[1] == "a        \x1b[32mReady\x1b[0m   x"
     assert list(table.lines(io.StringIO(), width=12)) == ["NAME     ST…", "a        Re…", "longer   Of…"]
+
+
+def test_words_of_a_fixed_set_are_printed_in_both_formats() -> None:
+    """States and reasons are members of enums, which the YAML writer does not know by itself."""
+    words = {"state": State.WRONG, "reason": Reason.NOT_ASKED}
+    assert yaml.safe_load(as_yaml(words)) == json.loads(as_json(words)) == {"state": "wrong", "reason": "NotAsked"}
 
 
 @pytest.mark.parametrize(
