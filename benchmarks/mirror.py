@@ -19,7 +19,8 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
 from aigateway_config.mirror import document_key
-from aigateway_operator.plan.mirroring import MirrorDocument, MirrorTarget
+from aigateway_operator.plan.mirroring import MirrorTarget
+from aigateway_operator.plan.outcome import MirrorDocument
 from aigateway_operator.plan.planner import plan
 from aigateway_operator.plan.result import Plan
 from benchmarks.spread import Spread

@@ -19,6 +19,7 @@ from aigateway_operator.api import meta
 from aigateway_operator.api.conditions import Verdict
 from aigateway_operator.api.meta import GatewayKey
 from aigateway_operator.plan import names
+from aigateway_operator.plan.changes import Renewed, changed_keys
 from aigateway_operator.plan.health import HealthOf
 from aigateway_operator.plan.memo import Memo, referenced_secrets
 from aigateway_operator.plan.packed import pack
@@ -188,6 +189,8 @@ class World:
     said: dict[tuple[str, str], StatusWrite] = field(default_factory=dict)
     _known: dict[tuple[str, ...], LiveObject] = field(default_factory=dict)
     _secrets: Mapping[str, SecretState] = field(default_factory=dict)
+    _lives: dict[str, dict[str, LiveObject]] = field(default_factory=lambda: {"ConfigMap": {}, "Secret": {}})
+    _models: Mapping[str, Stored] = field(default_factory=dict)
 
     def apply(self, *manifests: Manifest, created: str | None = None, deleting: bool = False) -> None:
         """Create or edit objects as `kubectl apply` would: a new generation when the spec differs, a new uid for a new one."""
@@ -218,23 +221,26 @@ class World:
 
     def snapshot(self) -> Snapshot:
         """Return what the reconciler would observe now. What has not changed is the very object of before, as it is there."""
-        live: dict[str, dict[str, Any]] = {"ConfigMap": {}, "Secret": {}}
+        live: dict[str, dict[str, LiveObject]] = {"ConfigMap": {}, "Secret": {}}
         if self.gateway is not None:
             for (kind, name), obj in self.objects.by_name.items():
                 if names.belongs_to(name, self.name):
                     live[kind][name] = self._live(kind, obj, self.gateway.uid)
+        self._lives = {kind: self._lives[kind] if self._lives[kind] == now else now for kind, now in live.items()}
+        if changed := changed_keys(self._models, self.models):
+            self._models = Renewed(self._models, {name: self.models.get(name) for name in changed})
         self._secrets = self._secrets if self._secrets == self.secrets else dict(self.secrets)
         return Snapshot(
             key=GatewayKey(NAMESPACE, self.name),
             gateway=self.gateway,
-            models=dict(self.models),
+            models=self._models,
             context=self.context,
             departed=dict(self.departed),
             served_elsewhere=self.served_elsewhere,
             served=self.served,
             settings=self.settings,
-            config_maps=live["ConfigMap"],
-            secrets_live=live["Secret"],
+            config_maps=self._lives["ConfigMap"],
+            secrets_live=self._lives["Secret"],
             secrets=self._secrets,
             unreferenced_since=self.unreferenced_since,
             mirror_key=self.mirror_key,

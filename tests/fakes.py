@@ -15,7 +15,8 @@ from aigateway_operator.api import meta
 from aigateway_operator.api.meta import GatewayKey, ObjectKey
 from aigateway_operator.kube.resources import CONFIG_MAPS, SECRETS, JsonObject, Resource
 from aigateway_operator.plan.health import Health, HealthOf, Probing, Target
-from aigateway_operator.plan.mirroring import MirrorDocument, MirrorTarget
+from aigateway_operator.plan.mirroring import MirrorTarget
+from aigateway_operator.plan.outcome import MirrorDocument
 from aigateway_operator.plan.secret_state import SecretState
 from tests.fake_cluster import FakeCluster
 

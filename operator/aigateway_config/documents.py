@@ -9,6 +9,7 @@ plain `config.yml` expect. A document never contains a secret: `*_ref` names a f
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, model_validator
@@ -26,6 +27,7 @@ TOP_LEVEL_KEYS: Final = ("ai-gateway", "app", "log", "storage", "web_search")
 STATUS_PATH: Final = "/aigateway/v1/config"
 
 
+@lru_cache(maxsize=2 * MAX_SHARDS)
 def models_file(shard: int) -> str:
     """Name of the document that holds the models of `shard` (0..63) when there are several shards."""
     return f"models-{shard:02d}.yml"
@@ -36,6 +38,7 @@ def models_manifest(shard: int) -> str:
     return f"models-{shard:02d}.manifest.json"
 
 
+@lru_cache(maxsize=2 * MAX_SHARDS)
 def credentials_manifest(shard: int | None) -> str:
     """Name of the credentials manifest; None for the Secret of the gateway itself."""
     return CREDENTIALS_MANIFEST if shard is None else f"_manifest-{shard:02d}.json"

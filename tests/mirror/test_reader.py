@@ -16,7 +16,8 @@ from aigateway_config import ConfigReader
 from aigateway_config.mirror import CHANNEL, Invalidation, document_key, sign
 from aigateway_config.redis_mirror import RedisMirror
 from aigateway_config.verification import LIMIT_BYTES
-from aigateway_operator.plan.mirroring import MirrorDocument, MirrorTarget
+from aigateway_operator.plan.mirroring import MirrorTarget
+from aigateway_operator.plan.outcome import MirrorDocument
 from hack.stores import RedisServer
 from tests.builders import make_secret_state, make_uid
 from tests.eventually import eventually_async

@@ -52,12 +52,12 @@ class SecretBook:
         """The very names of which nothing had to be read, and nothing will have to be until something here changes."""
 
     def refer(self, caller: str, references: Mapping[str, frozenset[str]]) -> None:
-        """Replace what `caller` needs: names of Secrets and their keys."""
+        """Replace what `caller` needs: names of Secrets and their keys, in a mapping that is never changed."""
         before = self._callers.get(caller, {})
-        if before == references:
+        if before is references or before == references:
             return
         self._lasting = None
-        self._callers[caller] = dict(references)
+        self._callers[caller] = references
         for name in before.keys() | references.keys():
             keys = _NOTHING.union(*(wanted[name] for wanted in self._callers.values() if name in wanted))
             if keys:

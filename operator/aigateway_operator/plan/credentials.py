@@ -9,7 +9,7 @@ Source: docs/concepts.md#secrets, #delivery-and-proof.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from hashlib import sha256
 from types import MappingProxyType
@@ -75,12 +75,13 @@ def credentials_of(
     secret_name: str,
     now: float,
     *,
-    proved: bool = False,
+    proved: Callable[[], bool] = lambda: False,
     own: Mapping[str, bytes | None] = _NONE,
 ) -> CredentialSet:
     """Return the content of the credentials Secret `secret_name` of `unit`. `now`: seconds, same clock as the snapshot's.
 
-    `proved`: every running pod has said that it runs the documents as they are after this round, so no other key is in use.
+    `proved`: whether every running pod has said that it runs the documents as they are after this round, so that no other key
+    is in use; asked only where it matters.
     `own`: further files that no document names, with their content; None: the one that is there, if any.
     """
     wanted = CredentialSet()
@@ -97,7 +98,7 @@ def credentials_of(
     unnamed = held.keys() - named.keys() - own.keys()
     since = {file: snapshot.unreferenced_since.get((secret_name, file), now) for file in unnamed}
     for file in sorted(since, key=lambda file: (-since[file], file)):
-        left = 0.0 if proved else DROP_AFTER_SECONDS - (now - since[file])
+        left = 0.0 if proved() else DROP_AFTER_SECONDS - (now - since[file])
         room -= _file_bytes(file, held[file])
         if left > 0 and room >= 0:
             wanted.keep.add(file)

@@ -9,13 +9,13 @@ Source: docs/concepts.md#limits; docs/decisions.md#documents-and-plan.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from aigateway_operator.plan.claims import Claim, still_allowed
 from aigateway_operator.plan.snapshot import Served
-from aigateway_operator.render.canonical import encode_text
+from aigateway_operator.render.canonical import encode_text, encode_texts
 from aigateway_operator.render.files import LIMIT_BYTES, render_config, render_models
 from aigateway_operator.render.references import SecretRef
 from aigateway_operator.render.settings import Settings
@@ -50,9 +50,10 @@ class Fitted:
     settings: Settings
 
 
-def source_bytes(claim: Claim) -> int:
-    """Return the bytes that a model takes in the manifest of its document: `"name":"source",`."""
-    return len(encode_text(claim.name).encode()) + len(claim.served.source) + 4
+def source_bytes(claims: Collection[Claim]) -> int:
+    """Return the bytes that models take in the manifest of their document: `"name":"source",` each."""
+    names = "".join(encode_texts([claim.name for claim in claims]))
+    return len(names.encode()) + sum(len(claim.served.source) + 4 for claim in claims)
 
 
 @dataclass(slots=True)
@@ -93,7 +94,7 @@ class _Load:
 
 def _claim_bytes(claim: Claim) -> int:
     line = len(encode_text(claim.name).encode()) + len(claim.served.entry.text.encode()) + _LINE_BYTES
-    return line + source_bytes(claim)
+    return line + source_bytes((claim,))
 
 
 def fit(wanted: Layout, settings: Settings, last_good: LastGood, shards: int, file_bytes: FileBytes) -> Fitted:

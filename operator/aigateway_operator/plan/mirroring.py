@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from aigateway_config import documents
 from aigateway_config.mirror import RedisEndpoint, endpoint_of
 from aigateway_operator.api.conditions import ConditionType, Verdict
 from aigateway_operator.api.meta import GatewayKey
 from aigateway_operator.plan import names
-from aigateway_operator.plan.outcome import Outcome
+from aigateway_operator.plan.outcome import MirrorDocument, Outcome
 from aigateway_operator.plan.snapshot import Snapshot
-from aigateway_operator.plan.unit import Unit
-from aigateway_operator.render.files import Document
 from aigateway_operator.render.settings import Settings
 
 SEPARATOR = " Redis mirror: "
@@ -27,25 +26,11 @@ SEPARATOR = " Redis mirror: "
 
 
 @dataclass(frozen=True, slots=True)
-class MirrorDocument:
-    """One document with its manifest, as written to the cluster."""
-
-    revision: int
-    document: Document = field(repr=False)
-    manifest: bytes = field(repr=False)
-
-    @property
-    def content(self) -> bytes:
-        """The document as bytes."""
-        return self.document.content
-
-
-@dataclass(frozen=True, slots=True)
 class MirrorTarget:
     """What the mirror of one gateway should hold. `key`: to sign with.
 
-    documents: by file name; None: leave as it is. missing: credentials file that is needed to reach Redis and is not there,
-    None if all are.
+    documents: by file name, as they are live after the round; None: leave as it is. missing: credentials file that is needed
+    to reach Redis and is not there, None if all are.
     """
 
     gateway: GatewayKey
@@ -55,11 +40,9 @@ class MirrorTarget:
     missing: str | None = None
 
 
-def own_files(snapshot: Snapshot, outcome: Outcome, settings: Settings | None) -> dict[str, bytes | None]:
-    """Return the files that the base credentials Secret holds for the mirror; None as value: the one that is there, if any.
-
-    `settings`: those that are in force after the round, None for a unit that has none.
-    """
+def own_files(snapshot: Snapshot, outcome: Outcome) -> dict[str, bytes | None]:
+    """Return the files that the base credentials Secret holds for the mirror; None as value: the one that is there, if any."""
+    settings = outcome.units[-1].settings
     if settings is None or _store(snapshot, outcome, settings) is None:
         return {}
     return {documents.MIRROR_KEY: snapshot.mirror_key}
@@ -78,14 +61,8 @@ def mirror_target(snapshot: Snapshot, outcome: Outcome) -> MirrorTarget | None:
         return None if value is None else value.decode(errors="replace")
 
     endpoint, missing = endpoint_of(store, credential)
-    held = {unit.document.file: _document(outcome, unit) for unit in outcome.units}
+    held = {unit.document.file: outcome.written.get(unit.shard) for unit in outcome.units}
     return MirrorTarget(snapshot.key, endpoint, snapshot.mirror_key, held, missing)
-
-
-def _document(outcome: Outcome, unit: Unit) -> MirrorDocument | None:
-    """Return the document of a unit as it is live after the round, None if the round leaves what is there as it is."""
-    manifest = outcome.manifests.get(unit.shard)
-    return None if manifest is None else MirrorDocument(outcome.revisions[unit.shard], unit.document, manifest)
 
 
 def tell_of_mirror(verdict: Verdict, snapshot: Snapshot, outcome: Outcome) -> Verdict:
@@ -132,4 +109,9 @@ def _is_notified(snapshot: Snapshot, outcome: Outcome) -> bool:
 
 
 def _redis(settings: Settings) -> documents.Redis | None:
-    return documents.Storage.model_validate_json(settings.sections["storage"]).redis
+    return _redis_of(settings.sections["storage"])
+
+
+@lru_cache(maxsize=64)
+def _redis_of(storage: str) -> documents.Redis | None:
+    return documents.Storage.model_validate_json(storage).redis

@@ -85,7 +85,7 @@ class Told:
             if name not in snapshot.models:  # not by difference, which would go through all models
                 self.standings.pop(name, None)
         self.models = len(snapshot.models)
-        return names & snapshot.models.keys()
+        return {name for name in names if name in snapshot.models}
 
     def note(self, write: StatusWrite) -> None:
         """Take note of what is said of one model."""

@@ -17,19 +17,18 @@ from aigateway_operator.plan.snapshot import Snapshot, Stored
 class Numbers:
     """Counters of one round: everything that changes in it gets the same next number.
 
-    credentials: shard → revision of its credentials Secret after the writes. outrun: files that get a new number although
-    their content stays, since a pod claims a higher one. wake_after_seconds: when they may get it; None: now, or there are
-    none.
+    highest: as `highest_live` says. credentials: shard → revision of its credentials Secret after the writes. outrun: files
+    that get a new number although their content stays, since a pod claims a higher one. wake_after_seconds: when they may get
+    it; None: now, or there are none.
     """
 
-    def __init__(self, snapshot: Snapshot, gateway: Stored) -> None:
+    def __init__(self, snapshot: Snapshot, gateway: Stored, highest: tuple[int, int]) -> None:
         told = gateway.told("rollout", "credentialsRevision")
-        rendered = [live.manifest.revision for live in snapshot.config_maps.values() if live.ours and live.manifest]
-        credentials = [live.credentials.revision for live in snapshot.secrets_live.values() if live.ours and live.credentials]
+        rendered, credentials = highest
         seen = (snapshot.proof.highest_revision, snapshot.proof.highest_credentials_revision) if snapshot.proof else (0, 0)
-        self.next_revision = 1 + max([gateway.told("revision"), seen[0], *rendered])
-        self.next_credentials = 1 + max([told, seen[1], *credentials])
-        self.credentials_revision = max(credentials, default=0)
+        self.next_revision = 1 + max([gateway.told("revision"), seen[0], rendered])
+        self.next_credentials = 1 + max([told, seen[1], credentials])
+        self.credentials_revision = credentials
         self.credentials: dict[int | None, int] = {}
         self.outrun = _outrun(snapshot, gateway)
         self.wake_after_seconds: float | None = None
@@ -44,6 +43,13 @@ class Numbers:
         """Return the number for a credentials Secret that changes in this round."""
         self.credentials_revision = self.next_credentials
         return self.next_credentials
+
+
+def highest_live(snapshot: Snapshot) -> tuple[int, int]:
+    """Return the highest revision of a live document of ours and of a live credentials Secret; 0 where there is none."""
+    rendered = [live.manifest.revision for live in snapshot.config_maps.values() if live.ours and live.manifest]
+    credentials = [live.credentials.revision for live in snapshot.secrets_live.values() if live.ours and live.credentials]
+    return max(rendered, default=0), max(credentials, default=0)
 
 
 def _outrun(snapshot: Snapshot, gateway: Stored) -> frozenset[str]:

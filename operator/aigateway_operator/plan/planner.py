@@ -8,9 +8,10 @@ somebody asks for it: documents come first.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache, partial
 
 from aigateway_operator.plan.memo import Memo
-from aigateway_operator.plan.mirroring import mirror_target
+from aigateway_operator.plan.mirroring import mirror_target, own_files
 from aigateway_operator.plan.numbers import Numbers
 from aigateway_operator.plan.outcome import Outcome
 from aigateway_operator.plan.probing import probing_of
@@ -54,13 +55,14 @@ def plan(snapshot: Snapshot, memo: Memo, now: float) -> Plan:
 def _write_out(snapshot: Snapshot, memo: Memo, now: float, outcome: Outcome, gateway: Stored, settings: Settings) -> Plan:
     outcome.shards = _shards(snapshot, outcome)
     outcome.units = memo.composer.compose(snapshot, memo.claims, settings, outcome.shards)
-    numbers = Numbers(snapshot, gateway)
-    proved = is_proved(snapshot, outcome.units)
-    writing = Writing(snapshot, gateway, outcome, numbers, memo.ledger, now, proved)
+    own = own_files(snapshot, outcome)
+    memo.ledger.begin(snapshot, gateway.uid, outcome.shards, own)
+    numbers = Numbers(snapshot, gateway, memo.ledger.highest)
+    proved = cache(partial(is_proved, snapshot, outcome.units))
+    writing = Writing(snapshot, gateway, outcome, numbers, memo.ledger, now, own, proved)
     if numbers.wake_after_seconds is not None:
         writing.wakes.append(numbers.wake_after_seconds)
-    for unit in outcome.units:
-        writing.take(unit)
+    writing.take(outcome.units)
     outcome.served = memo.serving.after(snapshot, outcome)
     secrets, rendered = writing.secret_writes, writing.document_writes
     housekeeping = bool(secrets) and writing.drops_only and not rendered and not numbers.outrun
@@ -84,7 +86,8 @@ def _write_out(snapshot: Snapshot, memo: Memo, now: float, outcome: Outcome, gat
 
 def _shards(snapshot: Snapshot, outcome: Outcome) -> int:
     """Return the number of shards: what documents were written with, since it cannot change, else what the spec says."""
-    for _, live in sorted(snapshot.config_maps.items()):
+    for name in sorted(snapshot.config_maps):
+        live = snapshot.config_maps[name]
         if live.ours and live.manifest is not None and live.verified:
             return live.manifest.shards
     spec = outcome.gateway.spec if outcome.gateway else None

@@ -50,11 +50,13 @@ def make_target(
     if outcome.revision is None:
         return None
     told: dict[str, tuple[int, str]] = {}
+    everything_lands = outcome.everything_lands
     for unit in outcome.units:
-        document = (outcome.revisions.get(unit.shard, 0), unit.document.digest) if outcome.lands(unit) else None
-        document = document or _live_document(snapshot, unit)
-        if document is not None:
-            told[unit.document.file] = document
+        made = unit.document
+        if everything_lands or outcome.lands(unit):
+            told[made.file] = outcome.revisions.get(unit.shard, 0), made.digest
+        elif (document := _live_document(snapshot, unit)) is not None:
+            told[made.file] = document
     revisions = {documents.credentials_manifest(shard): revision for shard, revision in credentials.items()}
     return Target(
         revision=outcome.revision,

@@ -20,6 +20,7 @@ from aigateway_config import documents
 from aigateway_operator.api import meta
 from aigateway_operator.plan import names
 from aigateway_operator.plan.known import Known
+from aigateway_operator.plan.result import Write
 from aigateway_operator.plan.snapshot import LiveObject, Served
 from aigateway_operator.render.entries import read_entry
 from aigateway_operator.render.files import render_config, render_models
@@ -28,8 +29,11 @@ from aigateway_operator.render.settings import Settings, read_settings
 _MAJOR = documents.schema_major(documents.SCHEMA)
 
 
-def read_live(obj: Mapping[str, Any], gateway_name: str, gateway_uid: str) -> LiveObject:
-    """Reduce a ConfigMap or Secret to what plans need. Values are hashed, not kept."""
+def read_live(obj: Mapping[str, Any], gateway_name: str, gateway_uid: str, written: Write | None = None) -> LiveObject:
+    """Reduce a ConfigMap or Secret to what plans need. Values are hashed, not kept.
+
+    `written`: the write that `obj` is the answer to; a value that came back as it was sent has the digest that is known of it.
+    """
     metadata = obj["metadata"]
     owner = _controller(metadata)
     values = values_of(obj)
@@ -56,11 +60,16 @@ def read_live(obj: Mapping[str, Any], gateway_name: str, gateway_uid: str) -> Li
         and labels.get(meta.GATEWAY_LABEL) == gateway_name
         and not obj.get("binaryData"),
         immutable=immutable,
-        digests={name: sha256(value).hexdigest() for name, value in values.items()},
+        digests={name: _digest(name, value, written) for name, value in values.items()},
         sizes={name: len(value) for name, value in values.items()},
         manifest=manifest,
         credentials=credentials,
     )
+
+
+def _digest(name: str, value: bytes, written: Write | None) -> str:
+    known = written.digests.get(name) if written is not None and written.values.get(name) == value else None
+    return known or sha256(value).hexdigest()
 
 
 def values_of(obj: Mapping[str, Any]) -> dict[str, bytes]:

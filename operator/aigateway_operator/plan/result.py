@@ -21,7 +21,7 @@ class Write:
     """One ConfigMap or Secret to bring to the given content.
 
     `live` is what is there now (None: create it). `values` are all values but those of `keep`: credentials files whose values
-    are to be carried over from the live Secret unread.
+    are to be carried over from the live Secret unread. `digests`: SHA-256 hex of values, of those of which it is known.
     """
 
     kind: str
@@ -29,6 +29,7 @@ class Write:
     live: LiveObject | None
     values: Mapping[str, bytes] = field(repr=False)
     keep: frozenset[str] = frozenset()
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Where the round before said what is served now, only units that are other object
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from aigateway_operator.plan import names
@@ -17,16 +17,13 @@ from aigateway_operator.plan.unit import Unit
 from aigateway_operator.render.settings import Settings
 from aigateway_operator.render.shards import shard_of
 
-Landed = tuple[Unit, int]
-"""A unit that pods get, and the revision of its document."""
-
 
 @dataclass(slots=True)
 class Serving:
-    """The units that made up what the last plan said is served. A cache: it never changes a result."""
+    """The units that made up what the last plan said is served, none if not all of them landed. It never changes a result."""
 
     served: Mapping[str, Served] | None = None
-    landed: dict[int | None, Landed] = field(default_factory=dict)
+    units: list[Unit] = field(default_factory=list)
 
     def after(self, snapshot: Snapshot, outcome: Outcome) -> Mapping[str, Served]:
         """Return what is served after the writes: the very mapping of now where nothing of it changes.
@@ -34,40 +31,38 @@ class Serving:
         What is in a document of ours that is not written stays; then come the documents that are, since a model may have moved
         from one to another.
         """
-        landed = {unit.shard: (unit, outcome.revisions[unit.shard]) for unit in outcome.units if outcome.lands(unit)}
-        everywhere = len(landed) == len(outcome.units) and self.landed.keys() == landed.keys()
-        if everywhere and self.served is snapshot.served:
-            after = _renew(snapshot, self.landed, landed)
+        everywhere = outcome.everything_lands
+        if everywhere and len(self.units) == len(outcome.units) and self.served is snapshot.served:
+            after = _renew(snapshot, self.units, outcome)
         else:
-            served = {**_stays(snapshot, outcome), **_served(snapshot, landed.values())}
+            served = {**_stays(snapshot, outcome), **_served(snapshot, outcome)}
             changed = changed_keys(snapshot.served, served)
-            after = Renewed(served, snapshot.served, changed) if changed else snapshot.served
-        self.served, self.landed = after, landed
+            after = Renewed(snapshot.served, {name: served.get(name) for name in changed}) if changed else snapshot.served
+        self.served, self.units = after, outcome.units if everywhere else []
         return after
 
 
-def _renew(snapshot: Snapshot, known: Mapping[int | None, Landed], landed: Mapping[int | None, Landed]) -> Mapping[str, Served]:
+def _renew(snapshot: Snapshot, known: list[Unit], outcome: Outcome) -> Mapping[str, Served]:
     """Return what is served from the units that changed: the same claim was served with its revision before."""
-    dirty = [shard for shard, one in landed.items() if known[shard][0] is not one[0]]
     gone, now = set[str](), dict[str, Served]()
-    for shard in dirty:
-        before, (unit, revision) = known[shard][0].entries, landed[shard]
+    for was, unit in zip(known, outcome.units, strict=True):
+        if was is unit:
+            continue
+        before, revision = was.entries, outcome.revisions[unit.shard]
         gone |= {claim.owner for name, claim in before.items() if unit.entries.get(name) is not claim}
         moved = (claim for name, claim in unit.entries.items() if before.get(name) is not claim)
         now |= {claim.owner: _with_revision(claim, snapshot, revision) for claim in moved}
-    gone -= now.keys()
-    put = {name: one for name, one in now.items() if snapshot.served.get(name) is not one}
-    if not put and not gone:
-        return snapshot.served
-    served = {**snapshot.served, **put}
-    for name in gone:
-        served.pop(name, None)
-    return Renewed(served, snapshot.served, {*put, *gone})
+    changes: dict[str, Served | None] = {name: one for name, one in now.items() if snapshot.served.get(name) is not one}
+    changes |= dict.fromkeys(gone - now.keys())
+    return Renewed(snapshot.served, changes) if changes else snapshot.served
 
 
-def _served(snapshot: Snapshot, landed: Iterable[Landed]) -> dict[str, Served]:
+def _served(snapshot: Snapshot, outcome: Outcome) -> dict[str, Served]:
     return {
-        claim.owner: _with_revision(claim, snapshot, revision) for unit, revision in landed for claim in unit.entries.values()
+        claim.owner: _with_revision(claim, snapshot, outcome.revisions[unit.shard])
+        for unit in outcome.units
+        if outcome.lands(unit)
+        for claim in unit.entries.values()
     }
 
 

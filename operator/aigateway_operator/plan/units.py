@@ -7,10 +7,11 @@ very objects of the round before, by which whoever made something from one knows
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from operator import is_
+from operator import attrgetter
 
+from aigateway_operator.plan.changes import identical
 from aigateway_operator.plan.claims import Claim, Claims
 from aigateway_operator.plan.credentials import file_bytes
 from aigateway_operator.plan.fitting import MANIFEST_OVERHEAD_BYTES, Fitted, LastGood, fit, source_bytes
@@ -24,6 +25,7 @@ from aigateway_operator.render.settings import Settings
 from aigateway_operator.render.shards import shard_of
 
 Entries = Mapping[str, Claim]
+_WANTED_BYTES = attrgetter("wanted_bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +46,24 @@ class Composer:
     """Documents rendered before, so that only dirty shards are rendered. A cache: it never changes a result.
 
     By shard, and by whether the set had to be fitted: a unit that is too large is composed both ways in each round.
+    wanted: the units that hold all that is wanted; of what they were made from but their entries, `made_from` is the same.
     """
 
     _known: dict[tuple[int | None, bool], _Composed] = field(default_factory=dict)
     _layout: dict[int | None, Entries] = field(default_factory=dict)
     _shards: int = 0
+    _wanted: dict[int | None, Unit] = field(default_factory=dict)
+    _made_from: tuple[object, ...] = ()
 
     def compose(self, snapshot: Snapshot, claims: Claims, settings: Settings, shards: int) -> list[Unit]:
         """Return the units in the order in which they are written: shards first, `config.yml` last."""
-        self._lay_out(claims, shards)
-        units = [self._compose(snapshot, shard, entries, settings, fitted=False) for shard, entries in self._layout.items()]
-        if all(unit.wanted_bytes <= LIMIT_BYTES for unit in units):
+        dirty, made_from = self._lay_out(claims, shards), (settings, snapshot.secrets, snapshot.secrets_live)
+        if not identical(self._made_from, made_from):
+            dirty, self._made_from = self._layout.keys(), made_from
+        for shard in dirty:
+            self._wanted[shard] = self._compose(snapshot, shard, self._layout[shard], settings, fitted=False)
+        units = [self._wanted[shard] for shard in self._layout]
+        if max(map(_WANTED_BYTES, units)) <= LIMIT_BYTES:
             if len(self._known) > len(units):
                 self._known = {place: composed for place, composed in self._known.items() if not place[1]}
             return units
@@ -67,13 +76,15 @@ class Composer:
         fitted = fit(wanted, settings, last_good, shards, sizes)
         return [self._fitted(snapshot, unit, fitted, settings) for unit in units]
 
-    def _lay_out(self, claims: Claims, shards: int) -> None:
-        """Put every winner into the shard its public name belongs to; `config.yml` comes last."""
+    def _lay_out(self, claims: Claims, shards: int) -> Collection[int | None]:
+        """Put every winner into the shard its public name belongs to, `config.yml` last; return the shards that changed."""
         moved = claims.moved
         if shards != self._shards:
             self._layout = {shard: {} for shard in range(shards)} if shards > 1 else {}
             self._layout[None], self._shards, moved = {}, shards, claims.moved | claims.winners.keys()
             self._known.clear()
+            self._wanted.clear()
+            self._made_from = ()
         renewed: dict[int | None, dict[str, Claim]] = {}
         for name in moved:
             shard = shard_of(name, shards) if shards > 1 else None
@@ -86,6 +97,7 @@ class Composer:
                 renewed[shard][name] = claim
         self._layout.update(renewed)
         claims.moved.clear()
+        return renewed.keys()
 
     def _fitted(self, snapshot: Snapshot, unit: Unit, fitted: Fitted, settings: Settings) -> Unit:
         """Return the unit that is written instead of `unit`, which holds all that is wanted."""
@@ -108,7 +120,7 @@ class Composer:
         if known is not None and known.unit is unit and same_sizes and known.as_of is snapshot.secrets:
             return unit
         states = tuple(map(snapshot.secrets.get, unit.secrets))
-        if known is not None and known.unit is unit and same_sizes and _identical(known.states, states):
+        if known is not None and known.unit is unit and same_sizes and identical(known.states, states):
             self._known[shard, fitted] = replace(known, as_of=snapshot.secrets)
             return unit
         sizes = sum(file_bytes(snapshot, shard, file, ref) for file, ref in unit.credentials.items())
@@ -122,14 +134,9 @@ def _same(unit: Unit, entries: Entries, settings: Settings | None) -> bool:
     return (unit.entries is entries or unit.entries == entries) and unit.settings == settings
 
 
-def _identical(before: tuple[object, ...], now: tuple[object, ...]) -> bool:
-    return len(before) == len(now) and all(map(is_, before, now))
-
-
 def _render(shard: int | None, entries: Entries, settings: Settings) -> Unit:
     rendered = [claim.served.entry for claim in entries.values()]
     document = render_config(settings, rendered) if shard is None else render_models(shard, rendered)
-    sources = sum(map(source_bytes, entries.values()))
     credentials: dict[str, SecretRef | None] = dict(settings.credentials) if shard is None else {}
     for entry in rendered:
         credentials.update(entry.credentials)
@@ -138,7 +145,7 @@ def _render(shard: int | None, entries: Entries, settings: Settings) -> Unit:
         document,
         entries,
         settings if shard is None else None,
-        document.size_bytes + sources + MANIFEST_OVERHEAD_BYTES,
+        document.size_bytes + source_bytes(entries.values()) + MANIFEST_OVERHEAD_BYTES,
         credentials,
         tuple({ref.secret: None for ref in credentials.values() if ref is not None}),
     )

@@ -6,16 +6,16 @@ costs a few comparisons. Called by `planner` alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 
 from aigateway_config import documents
 from aigateway_operator.plan import names
+from aigateway_operator.plan.changes import identical
 from aigateway_operator.plan.credentials import CredentialSet, credentials_of
-from aigateway_operator.plan.mirroring import own_files
-from aigateway_operator.plan.numbers import Numbers
-from aigateway_operator.plan.outcome import Outcome
+from aigateway_operator.plan.numbers import Numbers, highest_live
+from aigateway_operator.plan.outcome import MirrorDocument, Outcome
 from aigateway_operator.plan.result import Write
 from aigateway_operator.plan.snapshot import LiveObject, Snapshot, Stored
 from aigateway_operator.plan.unit import Unit
@@ -27,19 +27,30 @@ SECRET = "Secret"
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """The manifest of a document, and what it was rendered from: the very document, so its entries and sources, and these."""
+    """A document with its manifest, and what that was rendered from: the very document, so its entries and sources, and these.
 
-    document: Document
+    digest: of the manifest.
+    """
+
+    written: MirrorDocument
     lineage: str
     shards: int
-    revision: int
-    manifest: bytes
     digest: str
 
     def speaks_of(self, document: Document, lineage: str, shards: int, revision: int) -> bool:
         """Tell whether it is the manifest of that document."""
-        same = self.document is document
-        return same and (self.lineage, self.shards, self.revision) == (lineage, shards, revision)
+        same = self.written.document is document
+        return same and (self.lineage, self.shards, self.written.revision) == (lineage, shards, revision)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a unit goes: what is live there, None where nothing is."""
+
+    config_map_name: str
+    secret_name: str
+    config_map: LiveObject | None
+    secret: LiveObject | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,38 +58,42 @@ class Settled:
     """That these agree: nothing is to be written and nothing falls due, whatever the time is. Compared by identity."""
 
     unit: Unit
-    config_map: LiveObject | None
-    secret: LiveObject | None
-    lineage: str
-    shards: int
-    own: Mapping[str, bytes | None]
-    revision: int
+    place: Place
+    written: MirrorDocument
     credentials_revision: int
-    manifest: bytes
 
-    def holds(self, unit: Unit, place: Place, shards: int, own: Mapping[str, bytes | None]) -> bool:
-        """Tell whether nothing of it has changed."""
-        same = self.unit is unit and self.config_map is place.config_map and self.secret is place.secret
-        return same and self.lineage == place.gateway.uid and self.shards == shards and self.own == own
+    def is_live(self, snapshot: Snapshot) -> bool:
+        """Tell whether what is live is what was found to agree."""
+        place = self.place
+        return (
+            snapshot.config_maps.get(place.config_map_name) is place.config_map
+            and snapshot.secrets_live.get(place.secret_name) is place.secret
+        )
 
 
 @dataclass(slots=True)
 class Ledger:
-    """What rounds remember of their writes, by shard. A cache: it never changes a result."""
+    """What rounds remember of their writes, by shard. A cache: it never changes a result.
+
+    settled: under these conditions: uid of the GatewayConfig, number of shards, files of the mirror's own. live: the mappings
+    of live objects that agree with all of it; highest: the highest numbers in them, as `numbers.highest_live`.
+    """
 
     manifests: dict[int | None, Rendered] = field(default_factory=dict)
     settled: dict[int | None, Settled] = field(default_factory=dict)
+    conditions: tuple[str, int, Mapping[str, bytes | None]] | None = field(default=None, repr=False)
+    live: tuple[Mapping[str, LiveObject], ...] = ()
+    highest: tuple[int, int] = 0, 0
 
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a unit goes: what is live there, None where nothing is."""
-
-    gateway: Stored
-    config_map_name: str
-    secret_name: str
-    config_map: LiveObject | None
-    secret: LiveObject | None
+    def begin(self, snapshot: Snapshot, lineage: str, shards: int, own: Mapping[str, bytes | None]) -> None:
+        """Forget what was settled under other conditions, or does not agree with what is live now."""
+        if self.conditions != (lineage, shards, own):
+            self.settled.clear()
+            self.conditions = lineage, shards, own
+        live = snapshot.config_maps, snapshot.secrets_live
+        if not identical(self.live, live):
+            self.settled = {shard: settled for shard, settled in self.settled.items() if settled.is_live(snapshot)}
+            self.live, self.highest = live, highest_live(snapshot)
 
 
 @dataclass(slots=True)
@@ -86,7 +101,8 @@ class Writing:
     """The writes of one round, gathered unit by unit.
 
     unreferenced: as in `Snapshot`. wakes: seconds until something falls due. drops_only: what is written of credentials drops
-    files that are not named any more, and does nothing else. proved: as in `credentials.credentials_of`.
+    files that are not named any more, and does nothing else. own: as `mirroring.own_files` says. proved: as in
+    `credentials.credentials_of`.
     """
 
     snapshot: Snapshot
@@ -95,23 +111,31 @@ class Writing:
     numbers: Numbers
     ledger: Ledger
     now: float
-    proved: bool
+    own: Mapping[str, bytes | None]
+    proved: Callable[[], bool]
     secret_writes: list[Write] = field(default_factory=list)
     document_writes: list[Write] = field(default_factory=list)
     unreferenced: dict[tuple[str, str], float] = field(default_factory=dict)
     wakes: list[float] = field(default_factory=list)
     drops_only: bool = True
 
-    def take(self, unit: Unit) -> None:
-        """Decide what is to be written of one unit."""
+    def take(self, units: Iterable[Unit]) -> None:
+        """Decide what is to be written of each unit."""
+        known, revisions = ({} if self.numbers.outrun else self.ledger.settled), self.outcome.revisions
+        for unit in units:
+            shard = unit.shard
+            settled = known.get(shard)
+            if settled is not None and settled.unit is unit:
+                revisions[shard] = settled.written.revision
+                self.outcome.written[shard] = settled.written
+                self.numbers.credentials[shard] = settled.credentials_revision
+            else:
+                self._take(unit)
+
+    def _take(self, unit: Unit) -> None:
+        """Decide what is to be written of one unit that may not agree with what is live."""
         outcome, place = self.outcome, self._place(unit)
-        own = own_files(self.snapshot, outcome, unit.settings)
-        settled = self.ledger.settled.get(unit.shard)
-        if settled is not None and not self.numbers.outrun and settled.holds(unit, place, outcome.shards, own):
-            outcome.revisions[unit.shard] = settled.revision
-            outcome.manifests[unit.shard] = settled.manifest
-            self.numbers.credentials[unit.shard] = settled.credentials_revision
-            return
+        own = self.own if unit.settings is not None else {}
         self.ledger.settled.pop(unit.shard, None)
         reason = _blocked(self.snapshot, place, outcome)
         if reason is not None:
@@ -131,26 +155,14 @@ class Writing:
         document = self._document_write(unit, place)
         self.document_writes.extend(document)
         if not (secret or document or wanted.too_large or wanted.unreferenced_since) and wanted.wake_after_seconds is None:
-            self._settle(unit, place, own)
-
-    def _settle(self, unit: Unit, place: Place, own: Mapping[str, bytes | None]) -> None:
-        unit.document.let_go()
-        self.ledger.settled[unit.shard] = Settled(
-            unit,
-            place.config_map,
-            place.secret,
-            self.gateway.uid,
-            self.outcome.shards,
-            own,
-            self.outcome.revisions[unit.shard],
-            self.numbers.credentials[unit.shard],
-            self.outcome.manifests[unit.shard],
-        )
+            unit.document.let_go()
+            settled = Settled(unit, place, outcome.written[unit.shard], self.numbers.credentials[unit.shard])
+            self.ledger.settled[unit.shard] = settled
 
     def _place(self, unit: Unit) -> Place:
         gateway, snapshot = self.gateway.name, self.snapshot
         config_map, secret = names.config_map_name(gateway, unit.shard), names.credentials_name(gateway, unit.shard)
-        return Place(self.gateway, config_map, secret, snapshot.config_maps.get(config_map), snapshot.secrets_live.get(secret))
+        return Place(config_map, secret, snapshot.config_maps.get(config_map), snapshot.secrets_live.get(secret))
 
     def _credentials_write(self, unit: Unit, wanted: CredentialSet, place: Place) -> list[Write]:
         """Return the write of a unit's credentials Secret, if it differs from what is live."""
@@ -189,19 +201,19 @@ class Writing:
         rendered = manifests.get(unit.shard)
         if rendered is None or not rendered.speaks_of(document, self.gateway.uid, self.outcome.shards, revision):
             rendered = manifests[unit.shard] = self._render_manifest(unit, revision)
-        manifest = self.outcome.manifests[unit.shard] = rendered.manifest
+        self.outcome.written[unit.shard] = rendered.written
         wanted = {document.file: document.digest, document.manifest_file: rendered.digest}
         if live is not None and live.intact and live.digests == wanted:
             return []
-        values = {document.file: document.content, document.manifest_file: manifest}
-        return [Write(CONFIG_MAP, place.config_map_name, live, values)]
+        values = {document.file: document.content, document.manifest_file: rendered.written.manifest}
+        return [Write(CONFIG_MAP, place.config_map_name, live, values, digests=wanted)]
 
     def _render_manifest(self, unit: Unit, revision: int) -> Rendered:
         lineage, shards = self.gateway.uid, self.outcome.shards
         manifest = render_manifest(
             unit.document, gateway=self.snapshot.key, lineage=lineage, shards=shards, revision=revision, sources=unit.sources
         )
-        return Rendered(unit.document, lineage, shards, revision, manifest, sha256(manifest).hexdigest())
+        return Rendered(MirrorDocument(revision, unit.document, manifest), lineage, shards, sha256(manifest).hexdigest())
 
     def _keep_revision(self, unit: Unit, place: Place) -> None:
         """Note the revision of a document that stays as it is, since not even its last good set can be written."""

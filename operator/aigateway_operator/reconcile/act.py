@@ -58,7 +58,7 @@ class Actor:
         except (Conflict, NotFound):
             await self._look_again(resource, write.name, gateway, state)
             raise
-        state.learn(resource, obj, gateway, written=True)
+        state.learn(resource, obj, gateway, written=write)
 
     async def _carried_over(self, write: Write, namespace: str, resource: Resource) -> dict[str, bytes]:
         """Return the values that stay as they are in the live Secret; Conflict if it changed since it was planned against."""

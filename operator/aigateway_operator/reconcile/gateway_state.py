@@ -13,11 +13,11 @@ from typing import Final
 from aigateway_config import documents
 from aigateway_config.mirror import is_key
 from aigateway_operator.kube.resources import CONFIG_MAPS, SECRETS, Resource
-from aigateway_operator.plan.changes import changed_keys
+from aigateway_operator.plan.changes import Renewed, changed_keys
 from aigateway_operator.plan.memo import Memo
 from aigateway_operator.plan.names import credentials_name
 from aigateway_operator.plan.readback import read_live, read_served, values_of
-from aigateway_operator.plan.result import Plan, StatusWrite
+from aigateway_operator.plan.result import Plan, StatusWrite, Write
 from aigateway_operator.plan.secret_state import SecretState
 from aigateway_operator.plan.snapshot import LiveObject, Served, Stored
 from aigateway_operator.reconcile.ports import JsonObject
@@ -60,7 +60,7 @@ class Inputs:
 
     def take_secrets(self, secrets: Mapping[str, SecretState]) -> Mapping[str, SecretState]:
         """Return these states, as the very mapping of before where they are the same."""
-        if secrets != self.secrets:
+        if secrets is not self.secrets and secrets != self.secrets:
             self.secrets = secrets
         return self.secrets
 
@@ -69,18 +69,19 @@ class Inputs:
 class GatewayState:
     """Memory of one gateway. `lineage`: uid of the GatewayConfig all this belongs to, None before the first round.
 
-    recalled: the last good has been read back from the live documents. foreign: names that exist without our label and are
-    looked at again in every round. departed: models served here that name another gateway now, and which. told: what
-    those gateways were last told of it. references: names of the Secrets that the last round looked at. mirror_key: what
-    signs the Redis mirror: the key in the live Secret, or one that goes there when it is needed and none is. renumberings:
-    how often in a row documents got new numbers for the sake of pods that claimed higher ones, the last time at renumbered_at.
-    status: what the last round said of the GatewayConfig, None if there is none.
-    inputs: what the last snapshot was composed from, so that what has not changed is the very object of before.
+    live: by name, in mappings that are never changed, since snapshots hold them. recalled: the last good has been read back
+    from the live documents. foreign: names that exist without our label and are looked at again in every round. departed:
+    models served here that name another gateway now, and which. told: what those gateways were last told of it. references:
+    the Secrets that the last round looked at, by name. mirror_key: what signs the Redis mirror: the key in the live Secret, or
+    one that goes there when it is needed and none is. renumberings: how often in a row documents got new numbers for the sake
+    of pods that claimed higher ones, the last time at renumbered_at. status: what the last round said of the GatewayConfig,
+    None if there is none. inputs: what the last snapshot was composed from, so that what has not changed is the very object of
+    before.
     """
 
     lineage: str | None = None
     memo: Memo = field(default_factory=Memo)
-    live: dict[Resource, dict[str, LiveObject]] = field(default_factory=lambda: {CONFIG_MAPS: {}, SECRETS: {}})
+    live: dict[Resource, Mapping[str, LiveObject]] = field(default_factory=lambda: {CONFIG_MAPS: {}, SECRETS: {}})
     foreign: dict[Resource, set[str]] = field(default_factory=lambda: {CONFIG_MAPS: set(), SECRETS: set()})
     recalled: bool = False
     served: Mapping[str, Served] = field(default_factory=dict)
@@ -88,7 +89,7 @@ class GatewayState:
     unreferenced_since: Mapping[tuple[str, str], float] = field(default_factory=dict)
     departed: dict[str, str] = field(default_factory=dict)
     told: dict[str, str] = field(default_factory=dict)
-    references: frozenset[str] = frozenset()
+    references: Mapping[str, frozenset[str]] = field(default_factory=dict)
     mirror_key: bytes = field(default_factory=make_mirror_key, repr=False)
     renumberings: int = 0
     renumbered_at: float = 0.0
@@ -106,26 +107,25 @@ class GatewayState:
 
     def forget_cluster(self) -> None:
         """Forget what is live and served, so that it is read again; what was computed from objects alone stays."""
-        for objects in self.live.values():
-            objects.clear()
+        self.live = {CONFIG_MAPS: {}, SECRETS: {}}
         for names in self.foreign.values():
             names.clear()
         self.recalled = False
         self.served, self.settings, self.unreferenced_since, self.departed = {}, None, {}, {}
         self.memo.forget_told()
 
-    def learn(self, resource: Resource, obj: JsonObject, gateway: Stored, *, written: bool = False) -> LiveObject:
+    def learn(self, resource: Resource, obj: JsonObject, gateway: Stored, written: Write | None = None) -> LiveObject:
         """Take note of a generated object as the API server has it now, and of the last good in it if that is not known yet.
 
-        `written`: it is what we have just written, so the plan says what is served by it.
+        `written`: the write that it is the answer to, so the plan says what is served by it.
         """
-        live = read_live(obj, gateway.name, gateway.uid)
+        live = read_live(obj, gateway.name, gateway.uid, written)
         first = not self.recalled or live.name not in self.live[resource]
-        self.live[resource][live.name] = live.without_sources()
+        self.live[resource] = {**self.live[resource], live.name: live.without_sources()}
         (self.foreign[resource].discard if live.ours else self.foreign[resource].add)(live.name)
-        if resource == CONFIG_MAPS and first and not written:
+        if resource == CONFIG_MAPS and first and written is None:
             served, settings = read_served(obj, live, self.memo.known)
-            self.served = {**self.served, **served}
+            self.served = Renewed(self.served, served)
             self.settings = settings or self.settings
         if resource == SECRETS and live.ours and live.name == credentials_name(gateway.name, None):
             key = values_of(obj).get(documents.MIRROR_KEY, b"")
@@ -139,7 +139,8 @@ class GatewayState:
 
     def forget(self, resource: Resource, name: str) -> None:
         """Take note that a generated object is gone."""
-        self.live[resource].pop(name, None)
+        if name in self.live[resource]:
+            self.live[resource] = {known: live for known, live in self.live[resource].items() if known != name}
         self.foreign[resource].discard(name)
 
     def renumber_after_seconds(self, now: float) -> float:

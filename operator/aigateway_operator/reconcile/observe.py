@@ -71,7 +71,7 @@ class Observer:
                     self.warm_up(key, states)
                 await self._refresh(key, state, gateway)
                 references = referenced_secrets(self._compose(key, states, gateway, {}), state.memo)
-                state.references = frozenset(references)
+                state.references = references
                 await self._secrets.ensure(key.namespace, references, caller=str(key))
             if self._store.changes == changes:
                 break
@@ -96,7 +96,7 @@ class Observer:
         """Need no Secrets any more, where somebody else in the namespace still does."""
         if state.references and self._secrets.listed(key.namespace):
             await self._secrets.ensure(key.namespace, {}, caller=str(key))
-        state.references = frozenset()
+        state.references = {}
 
     def _compose(
         self,
@@ -117,8 +117,8 @@ class Observer:
             served_elsewhere=self._served_elsewhere(key, models, states),
             served=state.served,
             settings=state.settings,
-            config_maps=dict(state.live[CONFIG_MAPS]),
-            secrets_live=dict(state.live[SECRETS]),
+            config_maps=state.live[CONFIG_MAPS],
+            secrets_live=state.live[SECRETS],
             secrets=secrets,
             unreferenced_since=state.unreferenced_since,
             proof=self._rollouts.proof(key),
@@ -137,7 +137,9 @@ class Observer:
             changed = {
                 name
                 for name, version in present.items()
-                if _is_news(known.get(name), version) and names.belongs_to(name, gateway.name)
+                if ((live := known.get(name)) is None or live.resource_version != version)
+                and _is_news(live, version)
+                and names.belongs_to(name, gateway.name)
             }
             stale.extend((resource, name) for name in changed | state.foreign[resource])
         if stale:
@@ -193,10 +195,10 @@ class Observer:
         found: set[str] = set()
         for other, state in states.items():
             if other != key and other.namespace == key.namespace and state.departed:
-                found |= state.departed.keys() & models.keys()
+                found |= {name for name in state.departed if name in models}
         return frozenset(found)
 
 
 def _is_news(live: LiveObject | None, resource_version: str) -> bool:
-    """Tell whether an object has been written since it was read. Most have not, and there are two for each shard."""
-    return live is None or (live.resource_version != resource_version and int(live.resource_version) < int(resource_version))
+    """Tell whether an object has been written since it was read."""
+    return live is None or int(live.resource_version) < int(resource_version)

@@ -132,14 +132,16 @@ class Store:
         return _NO_MODELS if models is None else MappingProxyType(models)
 
     def models_now(self, key: GatewayKey) -> Renewed[str, Stored]:
-        """Return the VirtualModels that name this gateway as they are now, by object name: a copy, cheap by ten thousands.
+        """Return the VirtualModels that name this gateway as they are now, by object name.
 
-        It knows which of them are others than in the copy of before.
+        It shares its content with what was returned before, and knows which of them are others.
         """
         models = self._models.get(key, {})
-        before = self._told.pop(key, None)
-        touched = self._touched.pop(key, set())
-        now = Renewed(models, before, {name for name in touched if before is None or before.get(name) is not models.get(name)})
+        before, touched = self._told.pop(key, None), self._touched.pop(key, set())
+        if before is None:
+            now = Renewed(models, {})
+        else:
+            now = Renewed(before, {name: models.get(name) for name in touched if before.get(name) is not models.get(name)})
         if models:
             self._told[key], self._touched[key] = now, set()
         return now

@@ -9,6 +9,7 @@ Source: docs/measured.md#folders-and-yaml (what PyYAML does to text); YAML 1.1 "
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from json.encoder import encode_basestring
 from math import isfinite
 from typing import Any
@@ -24,6 +25,14 @@ def encode_text(text: str) -> str:
     if quoted.isascii() and "\x7f" not in quoted:
         return quoted
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", quoted)
+
+
+def encode_texts(texts: Sequence[str]) -> list[str]:
+    """Return each as `encode_text` does; names of a whole document are looked at together, since nearly all are plain."""
+    together = "".join(texts)
+    if together.isascii() and together.isprintable() and '"' not in together and "\\" not in together:
+        return [f'"{text}"' for text in texts]
+    return [encode_text(text) for text in texts]
 
 
 def encode_float(number: float) -> str:
@@ -60,7 +69,11 @@ def encode(value: Any) -> str:
     if isinstance(value, dict):
         if not all(isinstance(key, str) for key in value):
             raise RenderError("a document cannot hold a key that is not text")
-        return "{" + ",".join(f"{encode_text(key)}:{encode(value[key])}" for key in sorted(value)) + "}"
+        keys = sorted(value)
+        contents = [value[key] for key in keys]
+        plain = all(isinstance(content, str) for content in contents)
+        texts = encode_texts(contents) if plain else [encode(content) for content in contents]
+        return "{" + ",".join(f"{key}:{text}" for key, text in zip(encode_texts(keys), texts, strict=True)) + "}"
     if isinstance(value, list | tuple):
         return "[" + ",".join(map(encode, value)) + "]"
     raise RenderError(f"a document cannot hold a {type(value).__name__}")

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
+from operator import attrgetter
 
 from aigateway_config import documents
 from aigateway_operator.api.meta import GatewayKey
-from aigateway_operator.render.canonical import encode, encode_text
+from aigateway_operator.render.canonical import encode, encode_text, encode_texts
 from aigateway_operator.render.entries import Entry
 from aigateway_operator.render.settings import Settings
 
@@ -25,10 +26,14 @@ LIMIT_BYTES = 1024 * 1024
 class Document:
     """One document. `shard` is None for `config.yml`; `digest` is its SHA-256 in lower-case hex.
 
+    file, manifest_file: names of the file and of its manifest's in the mounted volume.
+
     What it says never changes; its bytes are let go once they are written, and rendered again for whoever asks after that.
     """
 
     shard: int | None
+    file: str
+    manifest_file: str
     digest: str
     size_bytes: int
     _render: Callable[[], str] = field(repr=False, compare=False)
@@ -43,30 +48,23 @@ class Document:
         """Keep the bytes no longer: they are as much again as all entries, and later rounds compare digests."""
         self._content = None
 
-    @property
-    def file(self) -> str:
-        """Name of the file in the mounted volume."""
-        return documents.CONFIG_FILE if self.shard is None else documents.models_file(self.shard)
-
-    @property
-    def manifest_file(self) -> str:
-        """Name of its manifest's file."""
-        return documents.CONFIG_MANIFEST if self.shard is None else documents.models_manifest(self.shard)
-
 
 def _sorted(entries: Iterable[Entry]) -> tuple[Entry, ...]:
-    return tuple(sorted(entries, key=lambda entry: entry.model_name))
+    return tuple(sorted(entries, key=attrgetter("model_name")))
 
 
 def _models(entries: Sequence[Entry]) -> str:
-    lines = [f"{encode_text(entry.model_name)}:{entry.text}" for entry in entries]
+    names = encode_texts([entry.model_name for entry in entries])
+    lines = [f"{name}:{entry.text}" for name, entry in zip(names, entries, strict=True)]
     body = "\n" + ",\n".join(lines) + "\n" if lines else ""
     return f'{{"virtual_models":{{{body}}}}}'
 
 
 def _document(shard: int | None, render: Callable[[], str]) -> Document:
     content = render().encode()
-    return Document(shard, sha256(content).hexdigest(), len(content), render, content)
+    file = documents.CONFIG_FILE if shard is None else documents.models_file(shard)
+    manifest_file = documents.CONFIG_MANIFEST if shard is None else documents.models_manifest(shard)
+    return Document(shard, file, manifest_file, sha256(content).hexdigest(), len(content), render, content)
 
 
 def _config(settings: Settings, entries: Sequence[Entry]) -> str:

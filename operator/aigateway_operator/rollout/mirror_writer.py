@@ -28,7 +28,8 @@ from aigateway_config.mirror import (
 )
 from aigateway_config.redis_connection import raise_if_cancelled, reason_of, redis_client
 from aigateway_operator.api.meta import GatewayKey
-from aigateway_operator.plan.mirroring import MirrorDocument, MirrorTarget
+from aigateway_operator.plan.mirroring import MirrorTarget
+from aigateway_operator.plan.outcome import MirrorDocument
 from aigateway_operator.rollout.mirror_health import MirrorHealth
 from aigateway_operator.rollout.resolve import Unresolved
 

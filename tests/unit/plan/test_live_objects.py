@@ -283,6 +283,25 @@ def live_of(world: World, kind: str, name: str) -> Any:
     return read_live(world.objects.by_name[kind, name], "main", world.gateway.uid)
 
 
+def test_the_answer_to_a_write_is_hashed_where_it_differs_from_what_was_sent() -> None:
+    """Digests of what came back as it was sent are known; what a mutating webhook changed or took away is noticed."""
+    world = World()
+    world.apply(make_gateway_config(), make_virtual_model())
+    write = world.plan().writes[-1]
+    world.settle()
+    obj = world.objects.by_name["ConfigMap", "main-config"]
+    assert world.gateway is not None
+    assert write.digests == {file: sha256(value).hexdigest() for file, value in write.values.items()}
+    assert read_live(obj, "main", world.gateway.uid, write) == live_of(world, "ConfigMap", "main-config")
+    told = replace(write, digests=dict.fromkeys(write.values, "known"))
+    assert read_live(obj, "main", world.gateway.uid, told).digests == told.digests
+    changed = {**obj, "data": {**obj["data"], "config.yml": "x", "theirs": "y"}}
+    found = read_live(changed, "main", world.gateway.uid, told)
+    assert found.digests["config.yml"] == sha256(b"x").hexdigest()
+    assert found.digests["theirs"] == sha256(b"y").hexdigest()
+    assert not found.verified
+
+
 def sealed(world: World, document: bytes, **manifest: Any) -> None:
     """Put a document with a matching manifest into `main-config`."""
     known = {**world.manifest(), "sha256": sha256(document).hexdigest(), **manifest}

@@ -118,7 +118,7 @@ async def test_an_object_of_another_uid_is_not_replaced() -> None:
     at = Hand()
     await at.write("ConfigMap", CONFIG, a=b"1")
     live = at.state.live[CONFIG_MAPS][CONFIG]
-    at.state.live[CONFIG_MAPS][CONFIG] = replace(live, uid="another")
+    at.state.live[CONFIG_MAPS] = {CONFIG: replace(live, uid="another")}
     with pytest.raises(Conflict):
         await at.write("ConfigMap", CONFIG, a=b"2")
 

@@ -246,6 +246,18 @@ def test_a_copy_knows_what_changed_since_the_copy_before(steps: list[tuple[str, 
             copies[key] = now
 
 
+def test_a_copy_shares_what_did_not_change_with_the_copy_before() -> None:
+    """An edit among ten thousand models copies none of the others."""
+    store = Store()
+    for number in range(100):
+        store.put(VIRTUAL_MODELS, stored(model(f"m{number}"), version=number + 1))
+    before = store.models_now(MAIN)
+    store.put(VIRTUAL_MODELS, stored(model("m7", current="big"), version=200, generation=2))
+    now = store.models_now(MAIN)
+    assert now.shared is before.shared
+    assert (before["m7"].generation, now["m7"].generation) == (1, 2)
+
+
 def test_an_object_takes_little_more_memory_than_its_text() -> None:
     """What orjson returns keeps the buffer of 4 kB that it was written into: 80 MB at ten thousand models."""
     manifests = [model(f"m{number}") | {"status": {"modelName": f"m{number}"}} for number in range(200)]

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aigateway_operator.errors import RenderError
-from aigateway_operator.render.canonical import encode
+from aigateway_operator.render.canonical import encode, encode_text, encode_texts
 from tests.reference_renderer import canonical
 
 NUMBERS = st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
@@ -100,3 +100,9 @@ def test_what_json_cannot_say_is_refused(value: object) -> None:
 def test_tuples_are_lists() -> None:
     """Frozen values render like the lists they stand for."""
     assert encode((1, ("a", True, False, None))) == '[1,["a",true,false,null]]'
+
+
+@given(st.lists(st.text(st.sampled_from('ab"\\\x7f\n\u2028\u00e4'), max_size=2), max_size=4))
+def test_many_texts_are_encoded_as_each_of_them_is(texts: list[str]) -> None:
+    """Whether all are plain or one of them holds a quote, a backslash, a control character or more than ASCII."""
+    assert encode_texts(texts) == [encode_text(text) for text in texts]
