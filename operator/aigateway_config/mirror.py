@@ -8,6 +8,10 @@ together:
                        manifest   bytes of its manifest
                        signature  HMAC-SHA256 of the manifest, lower-case hex; key: the bytes of credentials file `_mirror.key`
 
+A change is told on the channel that all gateways share (`Invalidation`); before that the document itself may be published on
+a channel of its gateway alone (`Body`), so that a pod need not fetch it. A body is a courtesy: what it is lost for, the
+invalidation brings.
+
 The manifest holds gateway, lineage, shard, revision and the document's SHA-256, so that a signature cannot be moved to another
 document, gateway or life of a gateway. The mirror never holds a secret, nor a digest of one.
 Source: docs/redis-mirror.md#what-is-in-redis.
@@ -31,6 +35,12 @@ MANIFEST: Final = "manifest"
 SIGNATURE: Final = "signature"
 FIELDS: Final = (DOCUMENT, MANIFEST, SIGNATURE)
 
+MAX_BODY_BYTES: Final = 256 * 1024
+"""A message with a document is no larger; larger documents are fetched. Redis holds messages in memory for each subscriber that
+is slow, and drops one for which it holds 8 MiB for a minute or 32 MiB at all (`client-output-buffer-limit pubsub`)."""
+_SIGNATURE_BYTES: Final = 64
+_LINE_FEED: Final = b"\n"
+
 _KEY: Final = re.compile(rb"[0-9a-f]{64}")
 
 
@@ -47,6 +57,23 @@ class Invalidation(documents.Document):
     """File name of the document."""
     revision: int
     """Revision of the document."""
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A message that brings a document, cut into its parts; nothing of it is verified yet.
+
+    `message` is kept whole: the document in it is copied only for whoever asks.
+    """
+
+    signature: bytes
+    manifest: bytes = field(repr=False)
+    message: bytes = field(repr=False)
+
+    @property
+    def document(self) -> bytes:
+        """The document, a copy."""
+        return self.message[len(self.signature) + 1 + len(self.manifest) :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +108,32 @@ def document_key(gateway: str, file: str) -> str:
     """Return the Redis key of a document. `gateway`: `namespace/name`; neither half can hold a colon."""
     namespace, _, name = gateway.partition("/")
     return f"aigateway:{namespace}:{name}:{file}"
+
+
+def body_channel(channel: str, gateway: str) -> str:
+    """Return the channel on which documents of a gateway are published; `channel`: where changes are told."""
+    namespace, _, name = gateway.partition("/")
+    return f"{channel}:{namespace}:{name}"
+
+
+def join_body(document: bytes, manifest: bytes, signature: str) -> bytes | None:
+    """Return the message that brings a document: a line with the signature, the line of the manifest, the document.
+
+    None if it would be larger than `MAX_BODY_BYTES`, or the manifest is not a line of text as manifests are.
+    """
+    if not manifest.endswith(_LINE_FEED) or manifest.count(_LINE_FEED) > 1:
+        return None
+    size = len(signature) + 1 + len(manifest) + len(document)
+    return b"".join((signature.encode(), _LINE_FEED, manifest, document)) if size <= MAX_BODY_BYTES else None
+
+
+def cut_body(message: bytes) -> Body | None:
+    """Return the parts of a message that brings a document, None if it has not the shape of one. Verifies nothing."""
+    if message[_SIGNATURE_BYTES : _SIGNATURE_BYTES + 1] != _LINE_FEED:
+        return None
+    begin = _SIGNATURE_BYTES + 1
+    end = message.find(_LINE_FEED, begin) + 1
+    return Body(message[:_SIGNATURE_BYTES], message[begin:end], message) if end else None
 
 
 def possible_files() -> list[str]:

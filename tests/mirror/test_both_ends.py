@@ -7,6 +7,7 @@ from hashlib import sha256
 
 from redis.asyncio import Redis
 
+from aigateway_config.mirror import CHANNEL, body_channel
 from hack.stores import RedisServer
 from tests.builders import make_secret_state, make_virtual_model
 from tests.eventually import eventually_async
@@ -125,7 +126,9 @@ async def test_document_and_message_come_in_one_transaction(redis_server: RedisS
 
         async def listen() -> None:
             while True:
-                commands.append((await monitor.next_command())["command"].split(" ")[0].upper())
+                command = str((await monitor.next_command())["command"])
+                is_body = command.startswith(f"PUBLISH {body_channel(CHANNEL, str(KEY))} ")
+                commands.append("BODY" if is_body else command.split(" ")[0].upper())
 
         listening, looking = asyncio.create_task(listen()), asyncio.create_task(look())
         operator.mirrors.set_target(KEY, target)
@@ -138,7 +141,7 @@ async def test_document_and_message_come_in_one_transaction(redis_server: RedisS
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
     assert not torn
-    writes = [command for command in commands if command in {"MULTI", "UNLINK", "HSET", "PUBLISH", "EXEC"}]
-    begin = writes.index("MULTI")
-    assert writes[begin : begin + 5] == ["MULTI", "UNLINK", "HSET", "PUBLISH", "EXEC"]
+    writes = [command for command in commands if command in {"BODY", "MULTI", "UNLINK", "HSET", "PUBLISH", "EXEC"}]
+    begin = writes.index("BODY")
+    assert writes[begin : begin + 6] == ["BODY", "MULTI", "UNLINK", "HSET", "PUBLISH", "EXEC"]
     assert writes.count("HSET") == writes.count("PUBLISH") == writes.count("MULTI")

@@ -2,7 +2,8 @@
 
 What Redis holds is read by signatures, when a connection begins and every few seconds after: so a restart of the operator
 writes nothing, and what was lost, evicted or overwritten comes back. Each document goes in one transaction with its message.
-Only the newest target counts; nothing queues while Redis is away, and nobody waits for it.
+Only the newest target counts; nothing queues while Redis is away, and nobody waits for it. Where few documents differ, each is
+published whole before it is written, for pods that need not fetch it then.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from aigateway_config.mirror import (
     MANIFEST,
     SIGNATURE,
     Invalidation,
+    body_channel,
     document_key,
+    join_body,
     possible_files,
     sign,
 )
@@ -40,6 +43,9 @@ LOOK_SECONDS: Final = 10.0
 """How often an idle mirror is looked at: that is how a Redis that went away is noticed without an edit."""
 BACK_OFF_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Waits after failures in a row; the last one repeats. Half as much again is added at random."""
+MAX_BODIES: Final = 4
+"""Documents of one target that are published whole. Pods coalesce what they are told of and fetch; what is published, each of
+them gets, as often as it changes: that is for edits, not for bursts or a Redis that has lost everything."""
 STEP_SECONDS: Final = 10.0
 """Limit of one look or one write, whatever the driver's own limits make of it."""
 
@@ -70,6 +76,7 @@ class MirrorWriter:
         self._changed = asyncio.Event()
         self._failures = 0
         self._signed: dict[str, tuple[bytes, bytes, str]] = {}
+        self._publishes = True
         self._log = logger.bind(namespace=target.gateway.namespace, gateway=target.gateway.name)
         self.task = asyncio.create_task(self._run(after), name=f"mirror of {target.gateway}")
 
@@ -106,6 +113,7 @@ class MirrorWriter:
             raise Unresolved(f"cannot be reached: credentials file '{target.missing}' has no value; see ResolvedRefs")
         address = await self._tools.resolve(target.endpoint.host)
         self._tools.counts["connections"] += 1
+        self._publishes = True
         async with redis_client(target.endpoint, address=address) as redis:
             await self._keep(redis, target)
 
@@ -126,17 +134,20 @@ class MirrorWriter:
 
     async def _write(self, redis: Redis, target: MirrorTarget, held: dict[str, str]) -> bool:
         """Write what differs from `held`, signatures by file; return False if it was given up for a newer target."""
-        for file, document in target.documents.items():
-            if document is None:
-                continue
+        behind = [
+            (file, document, signature)
+            for file, document in target.documents.items()
+            if document is not None and held.get(file) != (signature := self._sign(file, document.manifest, target.key))
+        ]
+        for file, document, signature in behind:
             if self._target is not target or not self._tools.may_write():
                 return False
-            signature = self._sign(file, document.manifest, target.key)
-            if held.get(file) != signature:
-                held.pop(file, None)
-                async with asyncio.timeout(STEP_SECONDS):
-                    await self._put(redis, target.gateway, file, document, signature)
-                held[file] = signature
+            held.pop(file, None)
+            async with asyncio.timeout(STEP_SECONDS):
+                if len(behind) <= MAX_BODIES:
+                    await self._publish(redis, target.gateway, document, signature)
+                await self._put(redis, target.gateway, file, document, signature)
+            held[file] = signature
         return True
 
     def _sign(self, file: str, manifest: bytes, key: bytes) -> str:
@@ -145,6 +156,20 @@ class MirrorWriter:
         if known is None or known[:2] != (manifest, key):
             known = self._signed[file] = manifest, key, sign(manifest, key)
         return known[2]
+
+    async def _publish(self, redis: Redis, gateway: GatewayKey, document: MirrorDocument, signature: str) -> None:
+        """Publish a document for those that listen, before it is written; where that is not permitted they fetch it."""
+        from redis.exceptions import NoPermissionError
+
+        body = join_body(document.content, document.manifest, signature) if self._publishes else None
+        if body is None:
+            return
+        channel = body_channel(self._tools.channel, str(gateway))
+        try:
+            await redis.publish(channel, body)
+        except NoPermissionError:
+            self._publishes = False
+            self._log.info("Redis does not permit channel {}; pods fetch documents", channel)
 
     async def _put(self, redis: Redis, gateway: GatewayKey, file: str, document: MirrorDocument, signature: str) -> None:
         key = document_key(str(gateway), file)
