@@ -184,7 +184,7 @@ def _said(body: bytes) -> str:
     return text[:500]
 
 
-def _event(frame: bytes) -> Event:
+def _event(frame: memoryview) -> Event:
     event = parse_event(frame)
     if isinstance(event, Status):
         raise Refusal(f"watch of ConfigMaps broke off: {event.message[:500]}", event.code)

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from aigateway_config.protobuf import content, fields, unwrap
+from aigateway_config.protobuf import content, fields, text, unwrap
 
 LENGTH_BYTES: Final = 4
 """Before each event of a watch stands how many bytes it has, the highest first."""
 
+_NOTHING: Final = memoryview(b"")
 _LIST: Final = "ConfigMapList"
 _CONFIG_MAP: Final = "ConfigMap"
 _STATUS: Final = "Status"
@@ -57,10 +58,10 @@ class Status:
 def parse_page(body: bytes) -> Page:
     """Return a page of a list. Raises ValueError for anything else."""
     items, version, following = list[ConfigMap](), "", ""
-    for number, value in fields(_message(body, _LIST)):
+    for number, value in fields(_message(memoryview(body), _LIST)):
         if number == 1:
             about = dict(fields(content(value)))
-            version, following = _text(about, 2), _text(about, 3)
+            version, following = text(about, 2), text(about, 3)
         elif number == 2:
             items.append(_config_map(content(value)))
     if not version:
@@ -68,10 +69,10 @@ def parse_page(body: bytes) -> Page:
     return Page(items, version, following)
 
 
-def parse_event(frame: bytes) -> Event | Status:
+def parse_event(frame: memoryview) -> Event | Status:
     """Return an event of a watch, or the Status of an ERROR event. Raises ValueError for anything else."""
     event = dict(fields(frame))
-    kind, raw = _text(event, 1), content(dict(fields(content(event.get(2, b"")))).get(1, b""))
+    kind, raw = text(event, 1), content(dict(fields(content(event.get(2, _NOTHING)))).get(1, _NOTHING))
     if kind == "ERROR":
         return parse_status(raw)
     found = _config_map(_message(raw, _CONFIG_MAP))
@@ -80,16 +81,16 @@ def parse_event(frame: bytes) -> Event | Status:
     return Event(kind, found)
 
 
-def parse_status(body: bytes) -> Status:
+def parse_status(body: bytes | memoryview) -> Status:
     """Return a Status. Raises ValueError for anything else."""
-    status = dict(fields(_message(body, _STATUS)))
+    status = dict(fields(_message(memoryview(body), _STATUS)))
     code = status.get(6, 0)
-    return Status(_text(status, 3), code if isinstance(code, int) else 0)
+    return Status(text(status, 3), code if isinstance(code, int) else 0)
 
 
-def cut_frames(received: bytes, limit_bytes: int) -> tuple[list[bytes], bytes]:
+def cut_frames(received: bytes, limit_bytes: int) -> tuple[list[memoryview], bytes]:
     """Return the events that have come whole, and what has come of the next. Raises ValueError if that is beyond the limit."""
-    found, at = list[bytes](), 0
+    found, view, at = list[memoryview](), memoryview(received), 0
     while len(received) - at >= LENGTH_BYTES:
         begin = at + LENGTH_BYTES
         length = int.from_bytes(received[at:begin], "big")
@@ -98,28 +99,24 @@ def cut_frames(received: bytes, limit_bytes: int) -> tuple[list[bytes], bytes]:
         if len(received) < begin + length:
             break
         at = begin + length
-        found.append(received[begin:at])
+        found.append(view[begin:at])
     return found, received[at:]
 
 
-def _message(body: bytes, wanted: str) -> bytes:
+def _message(body: memoryview, wanted: str) -> memoryview:
     version, kind, raw = unwrap(body)
     if (version, kind) != ("v1", wanted):
         raise ValueError(f"a {kind or 'nameless object'} where a {wanted} was expected")
     return raw
 
 
-def _config_map(message: bytes) -> ConfigMap:
-    about: Mapping[int, int | bytes] = {}
+def _config_map(message: memoryview) -> ConfigMap:
+    about: Mapping[int, int | memoryview] = {}
     data: dict[str, bytes] = {}
     for number, value in fields(message):
         if number == 1:
             about = dict(fields(content(value)))
         elif number == 2:
             pair = dict(fields(content(value)))
-            data[_text(pair, 1)] = content(pair.get(2, b""))
-    return ConfigMap(_text(about, 1), _text(about, 6), data)
-
-
-def _text(message: Mapping[int, int | bytes], number: int) -> str:
-    return content(message.get(number, b"")).decode()
+            data[text(pair, 1)] = bytes(content(pair.get(2, _NOTHING)))  # the one copy: the view would keep all that came
+    return ConfigMap(text(about, 1), text(about, 6), data)

@@ -21,12 +21,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
-from pydantic_core import from_json
-
 from aigateway_config import documents
 from aigateway_config.api_objects import ConfigMap, Event
 from aigateway_config.errors import SourceFault
 from aigateway_config.source import MemoryReading, Offer
+from aigateway_config.verification import document_of
 
 if TYPE_CHECKING:
     from aigateway_config.api_access import ApiAccess, ConfigMaps
@@ -53,6 +52,10 @@ class _Selection:
     version: str | None = None
     failures: int = 0
     complaint: str = ""
+
+
+class _InForce(dict[str, bytes]):
+    """The manifest of a document that is in force, whose text was let go of: there is nothing in it to offer."""
 
 
 class ApiWatch:
@@ -91,7 +94,7 @@ class ApiWatch:
         self._in_force = configuration
 
     async def run(self, offer: Offer) -> None:
-        """Offer all documents that are not in force now and after every change, until cancelled.
+        """Offer all documents that are not in force, now and after every change, until cancelled.
 
         Raises SourceFault where a new start may help: no ServiceAccount, an unusable CA file, a certificate that does not
         verify (the CA may have been rotated). Every other fault is tried again here.
@@ -115,7 +118,8 @@ class ApiWatch:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            shown = [files for by_name in self._files.values() for files in by_name.values()]
+            every = [files for by_name in self._files.values() for files in by_name.values()]
+            shown = [files for files in every if not isinstance(files, _InForce)]
             await offer(MemoryReading({name: content for files in shown for name, content in files.items()}))
             for by_name in self._files.values():
                 for name, files in by_name.items():
@@ -158,7 +162,7 @@ class ApiWatch:
             async for page in pages:
                 for config_map in page.items:
                     if files := self._needed(self._files_of(config_map)):
-                        found[config_map.name] = files
+                        found[config_map.name] = dict(files)  # what is in force already is offered this once
                 version = page.version
         self._files[selection] = found
         self._changed.set()
@@ -182,8 +186,11 @@ class ApiWatch:
         if event.kind == "BOOKMARK":
             return
         known, name = self._files[selection], event.config_map.name
-        files = {} if event.kind == "DELETED" else self._needed(self._files_of(event.config_map))
-        if files == known.get(name, {}):
+        files: Mapping[str, bytes] = {} if event.kind == "DELETED" else self._files_of(event.config_map)
+        shown = known.get(name, {})
+        if shown and shown.items() <= files.items():
+            files = self._needed(files)  # its manifest is as it was: the document may be the one that was let go of
+        if files == shown:
             return  # labels or annotations changed, not the documents
         if files:
             known[name] = files
@@ -199,23 +206,22 @@ class ApiWatch:
         return {name: config_map.data[name] for name in wanted if name in config_map.data}
 
     def _needed(self, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
-        """Return the files of a ConfigMap, less its document if that is in force just as its manifest says."""
-        current = self._in_force
-        if current is None or len(files) < 2:
+        """Return the files of a ConfigMap, less its document if that is in force just as its manifest says (`_InForce`)."""
+        current, manifest_file = self._in_force, next((name for name in files if name.endswith(".json")), None)
+        if current is None or manifest_file is None or isinstance(files, _InForce):
             return files
-        file, manifest_file = files
-        state = current.documents.get(file)
-        manifest = files[manifest_file]
-        return files if state is None or not _describes(manifest, current.lineage, state) else {manifest_file: manifest}
+        state, manifest = current.documents.get(document_of(manifest_file)), files[manifest_file]
+        if state is None or not _describes(manifest, current.lineage, state):
+            return files
+        return _InForce({manifest_file: manifest})
 
 
 def _describes(manifest: bytes, lineage: str, state: documents.DocumentState) -> bool:
     try:
-        said = from_json(manifest, cache_strings="none")
+        said = documents.ManifestHead.model_validate_json(manifest)
     except ValueError:
         return False
-    wanted = lineage, state.revision, state.digest
-    return isinstance(said, dict) and (said.get("lineage"), said.get("revision"), said.get("sha256")) == wanted
+    return (said.lineage, said.revision, said.sha256) == (lineage, state.revision, state.digest)
 
 
 def files_of(gateway: str, config_map: str) -> tuple[str, ...]:

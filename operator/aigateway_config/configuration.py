@@ -40,7 +40,7 @@ class Configuration:
     web_search: WebSearch | None
     log: Log
     models: Mapping[str, Model] = field(repr=False)
-    """Virtual models of all shards by public name, those that are switched off included."""
+    """Virtual models of all shards by public name, in the order of names, those that are switched off included."""
     secrets: Mapping[str, SecretStr] = field(repr=False)
     """Credentials by file name."""
     parts: Mapping[str, Mapping[str, Model]] = field(default_factory=dict, repr=False)

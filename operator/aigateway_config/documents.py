@@ -246,8 +246,8 @@ class ModelsDocument(Document):
     """Virtual models of this shard."""
 
 
-class Manifest(Document):
-    """`*.manifest.json`: what a reader verifies before it makes a document its own."""
+class ManifestHead(Document):
+    """What a reader needs of a manifest: all but the sources, which are most of its text."""
 
     # No two of its texts are alike; the parser would keep the last 16,384 of them for the life of the process.
     model_config = ConfigDict(cache_strings="none")
@@ -266,6 +266,11 @@ class Manifest(Document):
     """Revision of the gateway at which this document last changed."""
     sha256: str
     """SHA-256 of the document's bytes, lower-case hex."""
+
+
+class Manifest(ManifestHead):
+    """`*.manifest.json`: what a reader verifies before it makes a document its own."""
+
     sources: dict[str, str]
     """Public model name → `name/uid8` of its VirtualModel (the first eight characters of its uid)."""
 

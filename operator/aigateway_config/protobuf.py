@@ -9,8 +9,11 @@ k8s.io/apimachinery/pkg/runtime, https://protobuf.dev/programming-guides/encodin
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Final, TypeVar
+
+Part = TypeVar("Part", bytes, memoryview)
+"""Bytes, of which each part is a copy, or a view of them, of which no part is."""
 
 CONTENT_TYPE: Final = "application/vnd.kubernetes.protobuf"
 MAGIC: Final = b"k8s\0"
@@ -21,26 +24,31 @@ MORE: Final = 0x80
 """Bit of a byte of a number that says that another byte follows."""
 
 
-def unwrap(body: bytes) -> tuple[str, str, bytes]:
+def unwrap(body: Part) -> tuple[str, str, Part]:
     """Return apiVersion, kind and message of an object that begins with `MAGIC`. Raises ValueError if it is broken."""
-    if not body.startswith(MAGIC):
+    if body[: len(MAGIC)] != MAGIC:
         raise ValueError("no object in protobuf")
     envelope = dict(fields(body[len(MAGIC) :]))
     if not envelope.keys() >= {1, 2}:
         raise ValueError("an envelope that is cut short")
     about = dict(fields(content(envelope[1])))
-    version, kind = (content(about.get(number, b"")).decode() for number in (1, 2))
-    return version, kind, content(envelope[2])
+    return text(about, 1), text(about, 2), content(envelope[2])
 
 
-def content(value: int | bytes) -> bytes:
+def content(value: int | Part) -> Part:
     """Return the bytes of a field. Raises ValueError if it is a number."""
     if isinstance(value, int):
         raise ValueError("a number where text was expected")
     return value
 
 
-def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+def text(message: Mapping[int, int | Part], number: int) -> str:
+    """Return a field that is a text, "" if it is not there. Raises ValueError for anything else."""
+    value = message.get(number)
+    return "" if value is None else str(content(value), "utf-8")
+
+
+def fields(message: Part) -> Iterator[tuple[int, int | Part]]:
     """Yield number and value of each field. Raises ValueError for a message that is cut short."""
     at = 0
     while at < len(message):
@@ -60,7 +68,7 @@ def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
         yield number, message[begin:at]
 
 
-def _read_number(message: bytes, at: int) -> tuple[int, int]:
+def _read_number(message: Part, at: int) -> tuple[int, int]:
     value = shift = 0
     while at < len(message):
         byte = message[at]

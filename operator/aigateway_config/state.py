@@ -137,7 +137,7 @@ def _configuration(era: Era, joined: joining.Joined, now: datetime) -> Configura
         storage=config.storage,
         web_search=config.web_search,
         log=config.log,
-        models=MappingProxyType(joined.models),
+        models=joined.models,
         secrets=MappingProxyType(era.values),
         parts=MappingProxyType(joined.parts),
     )

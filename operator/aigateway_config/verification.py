@@ -117,11 +117,12 @@ def _shard(file: str) -> int:
 def parse_manifest(manifest_file: str, content: bytes) -> Head:
     """Return what a manifest says. Raises Refused: not JSON, another major, not a manifest, not that of its file."""
     file = document_of(manifest_file)
-    mapping = _parse_head(manifest_file, content)
     try:
-        manifest = documents.Manifest.model_validate(mapping)
+        manifest = documents.ManifestHead.model_validate_json(content)
     except ValidationError as error:
+        _parse_head(manifest_file, content)  # no JSON, or of another major: that is the reason then
         raise _refused(manifest_file, Reason.MANIFEST_INVALID, _explain(error)) from None
+    _check_major(manifest_file, manifest.schema_version)
     shard = None if file == documents.CONFIG_FILE else _shard(file)
     if manifest.shard != shard:
         raise _refused(manifest_file, Reason.OTHER_SHARD, f"it says shard {manifest.shard}: a document under a wrong name")
@@ -203,13 +204,17 @@ def _parse_head(file: str, content: bytes) -> dict[str, Any]:
     schema = mapping.get("schema")
     if not isinstance(schema, str):
         raise _refused(file, Reason.MANIFEST_INVALID, "it says no schema")
+    _check_major(file, schema)
+    return mapping
+
+
+def _check_major(file: str, schema: str) -> None:
     if documents.schema_major(schema) != _MAJOR:
         raise _refused(
             file,
             Reason.UNSUPPORTED_SCHEMA,
             f"its schema is {schema[:16]}, this library reads {_MAJOR}.x; use the library of the operator's version",
         )
-    return mapping
 
 
 def _refused(file: str, reason: Reason, message: str, revision: int | None = None) -> Refused:

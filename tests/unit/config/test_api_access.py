@@ -233,6 +233,127 @@ async def test_the_text_of_a_document_in_force_is_let_go_of() -> None:
     assert [list(files) for by_name in source._files.values() for files in by_name.values()] == [["config.manifest.json"]]
 
 
+async def test_an_edit_brings_its_document_and_those_that_wait_and_no_others() -> None:
+    """What is in force is not judged again at each edit; what is not yet is offered every time: it may come into force."""
+    writer = make_writer("a", "b", gateway=GatewayKey("ai", "main"), shards=3)
+    first, again = dict(writer.files), asyncio.Event()
+    writer.put("c")
+    writer.put("a", use=False)
+    later = dict(writer.write().files)
+    late = writer.changed_manifest("models-00.manifest.json", lineage="lineage-z")["models-00.manifest.json"]
+    later |= {"models-00.manifest.json": late}
+
+    def shown(version: int, shard: int | None, files: dict[str, bytes]) -> dict[str, Any]:
+        wanted = files_of("main", config_map_name("main", shard))
+        data = {name: files[name].decode() for name in wanted}
+        return {"metadata": {"name": config_map_name("main", shard), "resourceVersion": str(version)}, "data": data}
+
+    async def lists(_request: web.Request) -> web.StreamResponse:
+        return web.Response(body=config_map_list([shown(5, shard, first) for shard in (None, 0, 1, 2)], "5"))
+
+    async def watches(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for number, shard in ((7, 0), (9, 1)):
+            await again.wait()
+            again.clear()
+            await response.write(watch_event("MODIFIED", shown(number - 1, 2, first)))  # its labels may have changed
+            await response.write(watch_event("MODIFIED", shown(number, shard, later)))
+        return await silence(request)
+
+    state, offered = State(), list[set[str]]()
+    state.take("volume", MemoryReading({}, MemoryReading(writer.credentials)), NOW)
+    async with api_server(lists, watches) as access:
+        source = ApiWatch("main", access=access)
+
+        async def offer(reading: Reading) -> None:
+            offered.append(set(reading.names()))
+            outcome = state.take("api", reading, NOW)
+            assert outcome.configuration is not None, outcome.faults
+            source.follow(outcome.configuration)
+            again.set()
+
+        async def told() -> None:
+            assert len(offered) == 3
+
+        task = asyncio.create_task(source.run(offer))
+        try:
+            await eventually_async(told, within_seconds=20, every_seconds=0.01)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+    waiting = {"models-00.yml", "models-00.manifest.json"}
+    assert offered == [first.keys(), waiting, waiting | {"models-01.yml", "models-01.manifest.json"}]
+    assert state.configuration is not None
+    assert not state.configuration.models["a"].use
+
+
+async def test_what_a_new_list_shows_mended_is_no_fault_any_more() -> None:
+    """A manifest is broken by hand and restored while no watch runs: though its document is in force, it is judged again."""
+    files = make_writer(gateway=GatewayKey("ai", "main")).files
+    credentials, told = make_writer(gateway=GatewayKey("ai", "main")).credentials, list[list[str]]()
+
+    def shown(version: int, manifest: str) -> dict[str, Any]:
+        metadata = {"name": "main-config", "resourceVersion": str(version)}
+        return {"metadata": metadata, "data": {"config.yml": files["config.yml"].decode(), "config.manifest.json": manifest}}
+
+    good = files["config.manifest.json"].decode()
+
+    async def lists(_request: web.Request) -> web.StreamResponse:
+        return web.Response(body=config_map_list([shown(9, good)], "9"))
+
+    async def watches(request: web.Request) -> web.StreamResponse:
+        if len(told) > 1:
+            return web.Response(status=410) if len(told) == 2 else await silence(request)
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(watch_event("MODIFIED", shown(10, "{}")))
+        return response
+
+    state = State()
+    state.take("volume", MemoryReading({}, MemoryReading(credentials)), NOW)
+    async with api_server(lists, watches) as access:
+        source = ApiWatch("main", access=access)
+
+        async def offer(reading: Reading) -> None:
+            outcome = state.take("api", reading, NOW)
+            assert outcome.configuration is not None, outcome.faults
+            source.follow(outcome.configuration)
+            told.append([fault.reason for fault in outcome.faults])
+
+        async def judged() -> None:
+            assert len(told) == 3
+
+        task = asyncio.create_task(source.run(offer))
+        try:
+            await eventually_async(judged, within_seconds=20, every_seconds=0.01)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+    assert told == [[], ["ManifestInvalid"], []]
+
+
+async def test_a_document_that_comes_after_its_manifest_is_offered() -> None:
+    """A ConfigMap that somebody emptied halfway and restored: the manifest alone does not stand for what was never there."""
+    files = make_writer(gateway=GatewayKey("ai", "main")).files
+
+    def shown(version: int, names: list[str]) -> dict[str, Any]:
+        metadata = {"name": "main-config", "resourceVersion": str(version)}
+        return {"metadata": metadata, "data": {name: files[name].decode() for name in names}}
+
+    async def lists(_request: web.Request) -> web.StreamResponse:
+        return web.Response(body=config_map_list([shown(5, ["config.manifest.json"])], "5"))
+
+    async def watches(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(watch_event("MODIFIED", shown(6, list(files))))
+        return await silence(request)
+
+    async with api_server(lists, watches) as access:
+        await expect(ApiWatch("main", access=access), files)
+
+
 async def test_another_reader_of_the_same_source_is_offered_whole_documents() -> None:
     """What was in force for the one before is nothing that the next one has."""
     writer = make_writer(gateway=GatewayKey("ai", "main"))
@@ -290,6 +411,39 @@ async def test_an_event_that_makes_no_sense_leads_to_a_new_list(nonsense: bytes)
     async with api_server(count_lists, speak) as access:
         await expect(ApiWatch("main", access=access), {"config.yml": b"2"})
     assert lists == 2
+
+
+async def test_what_the_server_says_is_told_in_its_own_words(caplog: pytest.LogCaptureFixture) -> None:
+    """The message of a refusal and of an event of error, both in protobuf: it says what to grant or what to wait for."""
+    asked = 0
+
+    async def refused_first(request: web.Request) -> web.StreamResponse:
+        nonlocal asked
+        asked += 1
+        return web.Response(status=403, body=status(403, "no rights here")) if asked == 1 else await good_list(request)
+
+    async def broken(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(watch_event("ERROR", status(500, "etcd went away")))
+        return await silence(request)
+
+    async def is_told() -> None:
+        assert "answered 403: no rights here" in caplog.text
+        assert "broke off: etcd went away" in caplog.text
+
+    async with api_server(refused_first, broken) as access:
+        source = ApiWatch("main", access=access)
+        task = asyncio.create_task(source.run(_ignore))
+        try:
+            await eventually_async(is_told, within_seconds=20, every_seconds=0.01)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def _ignore(_reading: Reading) -> None:
+    return None
 
 
 async def test_events_cut_into_pieces_are_put_together_and_half_ones_dropped() -> None:

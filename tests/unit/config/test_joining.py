@@ -49,5 +49,7 @@ def test_models_joined_step_by_step_are_those_joined_from_nothing(steps: list[di
         joined = joining.join(there, joined)
         expected = whole(there)
         assert joined.models == expected
+        assert len(joined.models) == len(expected)
+        assert list(joined.models) == sorted(expected), "an order that depends on the process"
         assert before.models == models_before, "what readers have changed under them"
     assert joining.EMPTY.models == {}

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -282,6 +283,34 @@ async def test_parsing_a_large_document_does_not_block_the_loop() -> None:
         assert reader.current is not None
         assert len(reader.current.models) == 2500
     assert ticks >= 5
+
+
+@dataclass(frozen=True)
+class Noted(MemoryReading):
+    """A reading that notes which threads read documents from it."""
+
+    threads: set[str] = field(default_factory=set)
+
+    def read(self, name: str) -> bytes | None:
+        """Return a file."""
+        if name.endswith(".yml"):
+            self.threads.add(threading.current_thread().name)
+        return super().read(name)
+
+
+@pytest.mark.parametrize(("count", "place"), [(150, "MainThread"), (500, "aigateway-config_0")])
+async def test_only_what_is_quick_to_judge_is_judged_on_the_loop(count: int, place: str) -> None:
+    """A fast source's shard of the usual size waits for no other thread; a document that would hold the loop up goes to one."""
+    writer, volume, api = Writer(), Hand(), Hand("api")
+    for number in range(count):
+        writer.put(f"model-{number:04d}")
+    async with ConfigReader([volume, api]) as reader:
+        await volume.give(MemoryReading({}, MemoryReading(writer.write().credentials)))
+        reading = Noted(writer.files)
+        await api.give(reading)
+        assert reader.current is not None, reader.error
+        assert reader.current.models.keys() == writer.models.keys()
+    assert reading.threads == {place}
 
 
 # -- what a configuration answers

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import pytest
 
 from aigateway_config import documents
-from aigateway_config.joining import Joined
+from aigateway_config.joining import Joined, Models
 from aigateway_config.source import MemoryReading
 from aigateway_config.state import State
 from tests.unit.config.test_state import started, take
@@ -23,18 +23,19 @@ class Guarded(dict[str, Any]):
     def _refuse(self, *_: object) -> NoReturn:
         raise AssertionError("all of it is gone through")
 
-    __iter__ = keys = values = items = __eq__ = _refuse
+    __iter__ = keys = values = items = copy = __eq__ = _refuse
 
 
 def guard(state: State, file: str) -> None:
-    """Guard the credentials and the models of all documents but this one."""
+    """Guard the credentials, the models of all documents but this one, and joined models but those beside the edited one."""
     era = state._active
     assert era is not None
     for other, loaded in era.in_force.items():
         if other != file:
             era.in_force[other] = replace(loaded, models=Guarded(loaded.models))
     era.values = Guarded(era.values)
-    state._joined = Joined({name: loaded.models for name, loaded in era.in_force.items()}, state._joined.models)
+    buckets = tuple(bucket if EDITED in bucket else Guarded(bucket) for bucket in state._joined.models._buckets)
+    state._joined = Joined({name: loaded.models for name, loaded in era.in_force.items()}, Models(buckets))
 
 
 @pytest.mark.parametrize("source", ["api", "redis", "volume"])

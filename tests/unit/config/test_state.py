@@ -146,6 +146,7 @@ BROKEN: dict[str, tuple[Callable[[Writer], Files], Reason]] = {
     ),
     "huge": (lambda w: manifested(w, b'{"a":"' + b"x" * 1024 * 1024 + b'"}'), Reason.TOO_LARGE),
     "another major": (lambda w: w.changed_manifest(schema="2.0", revision=9), Reason.UNSUPPORTED_SCHEMA),
+    "another major and shape": (lambda w: w.changed_manifest(schema="2.0", sha256=...), Reason.UNSUPPORTED_SCHEMA),
     "no schema": (lambda w: w.changed_manifest(schema=...), Reason.MANIFEST_INVALID),
     "schema is no version": (lambda w: w.changed_manifest(schema="new"), Reason.UNSUPPORTED_SCHEMA),
     "revision is no number": (lambda w: w.changed_manifest(revision="9"), Reason.MANIFEST_INVALID),
