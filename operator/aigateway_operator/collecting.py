@@ -9,6 +9,12 @@ Source: CPython `gc.freeze`; measured: see docs/decisions.md.
 from __future__ import annotations
 
 import gc
+from typing import Final
+
+FULL_EVERY: Final = 2
+"""Collections of what is young that a full one waits for, where Python waits for ten. A full one also empties the lists of
+tuples kept for use again, which take half a megabyte in a burst; of a large heap it comes as seldom as ever, since Python waits
+until it has grown by a quarter."""
 
 
 def freeze_what_is_there() -> None:
@@ -16,6 +22,7 @@ def freeze_what_is_there() -> None:
 
     What an earlier call froze is looked at again: of a former composition nothing must stay.
     """
+    gc.set_threshold(*gc.get_threshold()[:2], FULL_EVERY)
     gc.unfreeze()
     gc.collect()
     gc.freeze()

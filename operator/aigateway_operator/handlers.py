@@ -250,9 +250,7 @@ class KopfSource:
 
     def _register(self, registry: kopf.OperatorRegistry, resource: Resource) -> None:
         async def hand_over(event: Any, **_: Any) -> None:
-            # kopf's views of an object refer to each other, so that it stays until the collector comes by: what managers own of
-            # its fields, most of it and read by nobody, need not.
-            self._hand_over(resource, event["type"], drop_managed_fields(event["object"]))
+            self._hand_over(resource, event["type"], take_from(event["object"]))
 
         kopf.on.event(resource.group, resource.version, resource.plural, id=resource.plural, registry=registry)(hand_over)
 
@@ -325,6 +323,14 @@ class KopfSource:
             except Exception:  # noqa: BLE001 - the edge of the loop: one odd object must not stop the others
                 logger.bind(kind=resource.kind).exception("An object was not taken over")
         asyncio.get_running_loop().call_soon(self._drain)
+
+
+def take_from(obj: JsonObject) -> JsonObject:
+    """Return an event's object, and leave neither spec nor status to kopf, whose views stay until the collector comes by."""
+    taken = drop_managed_fields({**obj})
+    obj.pop("spec", None)
+    obj.pop("status", None)
+    return taken
 
 
 class _Run:

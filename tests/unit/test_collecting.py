@@ -4,8 +4,19 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Iterator
+
+import pytest
 
 from aigateway_operator.collecting import freeze_what_is_there
+
+
+@pytest.fixture(autouse=True)
+def thresholds() -> Iterator[None]:
+    """The process' own ones, given back to the tests that follow."""
+    before = gc.get_threshold()
+    yield
+    gc.set_threshold(*before)
 
 
 class _Ring:
@@ -42,4 +53,22 @@ def test_what_was_frozen_and_is_used_no_more_goes_with_the_next_call() -> None:
         freeze_what_is_there()
         assert seen() is None
     finally:
+        gc.unfreeze()
+
+
+def test_thirty_thousand_objects_that_stay_cause_a_full_collection() -> None:
+    """Only that empties Python's lists of free tuples. By itself it comes after seventy thousand, and a burst has fewer."""
+    seen: list[int] = []
+
+    def note(phase: str, found: dict[str, int]) -> None:
+        seen.extend([found["generation"]] if phase == "stop" else [])
+
+    freeze_what_is_there()
+    gc.collect()  # Python reckons with what is frozen until the next full collection, and here that is a whole test run
+    gc.callbacks.append(note)
+    try:
+        kept = [[number] for number in range(30_000)]
+        assert 2 in seen, (len(kept), seen)
+    finally:
+        gc.callbacks.remove(note)
         gc.unfreeze()

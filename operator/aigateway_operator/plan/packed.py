@@ -2,7 +2,7 @@
 
 Deflate with a dictionary of what specs and statuses have in common: 6 µs to pack one, 1 µs to unpack it. The dictionary never
 changes a result; words that are missing in it cost bytes, no more. Equal texts pack to equal bytes within a process, and
-nothing packed leaves it. Called by `reconcile.store`, which packs, and by `plan.snapshot`, which unpacks.
+nothing packed leaves it. Called by `reconcile.store`, `plan.snapshot` and `reconcile.status_writer`.
 Source: RFC 1951; zlib's manual on `deflateSetDictionary`: what is most frequent stands last. Measured: docs/decisions.md.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -152,6 +153,35 @@ async def test_a_status_that_is_wiped_before_the_wish_that_follows_is_put_right(
         at.wish(made, modelName="chat")
         await asyncio.sleep(MOMENT)
         assert at.status()["modelName"] == "chat"
+
+
+@virtual
+async def test_statuses_that_wait_take_half_a_kilobyte_each() -> None:
+    """After a burst thousands wait; verdicts and fields as objects are as much again, which the process keeps for good."""
+    at = Desk()
+    made = [at.make(VIRTUAL_MODELS, model(f"m{number}")) for number in range(200)]
+    tracemalloc.start()
+    try:
+        for number, obj in enumerate(made):
+            at.wish(obj, modelName=f"m{number}", revision=1000 + number)
+        each = tracemalloc.get_traced_memory()[0] / len(made)
+    finally:
+        tracemalloc.stop()
+    assert at.writer.waiting == 200
+    assert each < 700, f"{each:.0f} bytes"
+
+
+@virtual
+async def test_a_status_that_waited_says_every_word_as_it_was_meant() -> None:
+    """What waits is packed: texts of any script, numbers of any size and nested fields come out as they went in."""
+    async with desk() as at:
+        made = at.make(VIRTUAL_MODELS, model())
+        fields = {"modelName": "ключ 'ü\u2028' 鍵", "revision": 2**53 - 1, "pods": {"stragglers": ["a", "b"], "off": None}}
+        at.wish(made, "False", **fields)
+        await asyncio.sleep(MOMENT)
+        assert {name: at.status().get(name) for name in fields} == {**fields, "pods": {"stragglers": ["a", "b"]}}
+        said = [[one[name] for name in ("type", "status", "reason", "message")] for one in at.status()["conditions"]]
+        assert said == [["Accepted", "False", "Invalid", "a sentence"], ["Ready", "False", "Invalid", "a summary"]]
 
 
 @virtual
