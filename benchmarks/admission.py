@@ -1,7 +1,8 @@
 """The webhook: CPU a review against the plainest server with the same rules, latency that the API server adds, and memory.
 
 Both servers are processes of their own and are asked in turns by the same client in the same run; their CPU time is the
-kernel's. Latency is that of edits at the real API server, in turns with and without the webhook. Called by `__main__`.
+kernel's. Latency is that of edits at the real API server, in turns with the webhook, with the bare server and with neither:
+what the bare one adds is the call of the API server over TLS and Python's server. Called by `__main__`.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -86,7 +87,10 @@ class Figures:
     direct: Spread
     added_p50_ms: float
     added_p99_ms: float
+    bare_added_p50_ms: float
+    bare_added_p99_ms: float
     with_webhook: Spread
+    with_bare: Spread
     without_webhook: Spread
     rss_start_mb: float
     rss_mb: float
@@ -105,8 +109,10 @@ class Figures:
                 f"  reviews a second     {self.per_second:.0f}; bare server {self.bare_per_second:.0f}",
                 f"  answer, 1 caller     {self.direct}",
                 f"  edit with webhook    {self.with_webhook}",
+                f"  edit with the bare   {self.with_bare}",
                 f"  edit without         {self.without_webhook}",
                 f"  added                p50 {self.added_p50_ms:.1f} ms, p99 {self.added_p99_ms:.1f} ms",
+                f"  added by the bare    p50 {self.bare_added_p50_ms:.1f} ms, p99 {self.bare_added_p99_ms:.1f} ms",
                 f"  RSS                  {self.rss_start_mb:.0f} MB, after {self.reviews} reviews {self.rss_mb:.0f} MB",
                 f"  {self.stored} models stored: CPU {self.stored_cpu_ms:.3f} ms, added p50 {self.stored_added_p50_ms:.1f} ms",
                 GOALS,
@@ -142,14 +148,14 @@ async def _measure(folder: Path, reviews: int, edits: int, stored: int, each: in
         async with KubeClient.connect(plane.kubeconfig, user_agent="benchmark") as client:
             await client.create(GATEWAY_CONFIGS, SPACE, gateway_config())
             await client.create(VIRTUAL_MODELS, SPACE, virtual_model("edited"))
-            with_webhook, without = await _edits(plane, client, ours, edits)
+            with_webhook, with_bare, without = await _edits(plane, client, (ours, bare, None), edits)
             _say(f"storing {stored} models …")
             await _store(client, stored)
-            stored_with, stored_without = await _edits(plane, client, ours, edits)
+            stored_with, stored_without = await _edits(plane, client, (ours, None), edits)
             used = ours.cpu_seconds()
             await post_reviews(ours, body, each)
             stored_cpu = (ours.cpu_seconds() - used) / each
-    added, floor = Spread.of(with_webhook), Spread.of(without)
+    added, plain, floor = Spread.of(with_webhook), Spread.of(with_bare), Spread.of(without)
     return Figures(
         bytes_per_review=len(body),
         cpu_ms=round(cpu * 1000, 4),
@@ -160,7 +166,10 @@ async def _measure(folder: Path, reviews: int, edits: int, stored: int, each: in
         direct=direct,
         added_p50_ms=round(added.p50 - floor.p50, 2),
         added_p99_ms=round(added.p99 - floor.p99, 2),
+        bare_added_p50_ms=round(plain.p50 - floor.p50, 2),
+        bare_added_p99_ms=round(plain.p99 - floor.p99, 2),
         with_webhook=added,
+        with_bare=plain,
         without_webhook=floor,
         rss_start_mb=round(start_mb, 1),
         rss_mb=round(rss_mb, 1),
@@ -210,15 +219,16 @@ async def post_reviews(server: Server, body: bytes, count: int, callers: int = C
     return times
 
 
-async def _edits(plane: ControlPlane, client: KubeClient, server: Server, edits: int) -> tuple[list[float], list[float]]:
-    """Time edits of one model with the webhook and without, in four turns each."""
-    times: tuple[list[float], list[float]] = ([], [])
+async def _edits(
+    plane: ControlPlane, client: KubeClient, servers: Sequence[Server | None], edits: int
+) -> tuple[list[float], ...]:
+    """Time edits of one model with each of these webhooks, and with none for None, in four turns each."""
+    times: tuple[list[float], ...] = tuple([] for _ in servers)
     for _ in range(4):
-        with configured(plane, server, SPACE):
-            await asyncio.sleep(1.5)  # the API server heeds it by then
-            await _edit(client, edits // 4, times[0])
-        await asyncio.sleep(1.5)
-        await _edit(client, edits // 4, times[1])
+        for server, taken in zip(servers, times, strict=True):
+            with configured(plane, server, SPACE) if server is not None else nullcontext():
+                await asyncio.sleep(1.5)  # the API server heeds it by then
+                await _edit(client, edits // 4, taken)
     return times
 
 

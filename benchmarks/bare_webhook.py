@@ -13,16 +13,17 @@ from pathlib import Path
 import orjson
 from aiohttp import web
 
-from aigateway_operator.rules import RuleContext, check_edit, check_virtual_model
+from aigateway_operator.rules import RuleContext, check_edit, check_gateway_config, check_virtual_model
 
 
 async def validate(request: web.Request) -> web.Response:
-    """Answer one review of a VirtualModel."""
+    """Answer one review; of GatewayConfigs only new ones are asked about."""
     asked = orjson.loads(await request.read())["request"]
     new, old = asked["object"], asked["oldObject"]
     context = RuleContext(new["metadata"]["name"])
     if old is None:
-        violations = check_virtual_model(new["spec"], context)
+        check = check_virtual_model if asked["kind"]["kind"] == "VirtualModel" else check_gateway_config
+        violations = check(new["spec"], context)
     else:
         violations = list(check_edit("VirtualModel", new["spec"], old["spec"], context).violations)
     response = {"uid": asked["uid"], "allowed": not violations, "status": {"message": "; ".join(map(str, violations))}}

@@ -86,8 +86,12 @@ GOALS: Final = (
     Goal("writes but Lease on a restart, 10,000 models", "cold.10000.writes", 0, "life"),
     Goal("writes but Lease when applied again unchanged", "noop.writes", 0, "life"),
     Goal("admission: CPU a review, × a bare server with the same rules", "admission.ratio", 1.2, "admission"),
-    Goal("admission: added to an edit, p50", "admission.added.p50", 1.5, "admission", floor="admission.without.p50"),
-    Goal("admission: added to an edit, p99", "admission.added.p99", 5, "admission", floor="admission.without.p99"),
+    Goal("admission: added to an edit, p50", "admission.added.p50", 1.5, "admission", floor="admission.without.p50", peers={
+        "bare server": "admission.bare.added.p50"
+    }),
+    Goal("admission: added to an edit, p99", "admission.added.p99", 5, "admission", floor="admission.without.p99", peers={
+        "bare server": "admission.bare.added.p99"
+    }),
     Goal("RSS of the controller at rest", "rest.operator.rss", 95, "bursts", peers={
         peer: f"rest.{peer}.rss" for peer in ("controller-runtime", "plain-kopf")
     }),

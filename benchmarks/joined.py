@@ -29,6 +29,8 @@ async def admission(book: Book, plan: Plan, _folder: Path) -> None:
     book.note("admission.bare", found["bare_cpu_ms"], "ms")
     book.note("admission.added.p50", found["added_p50_ms"], "ms")
     book.note("admission.added.p99", found["added_p99_ms"], "ms")
+    book.note("admission.bare.added.p50", found["bare_added_p50_ms"], "ms")
+    book.note("admission.bare.added.p99", found["bare_added_p99_ms"], "ms")
     book.note("admission.without.p50", found["without_webhook"]["p50"], "ms")
     book.note("admission.without.p99", found["without_webhook"]["p99"], "ms")
     book.note("admission.rss", found["rss_mb"], "MB")
