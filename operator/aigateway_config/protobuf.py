@@ -27,7 +27,7 @@ MORE: Final = 0x80
 def unwrap(body: Part) -> tuple[str, str, Part]:
     """Return apiVersion, kind and message of an object that begins with `MAGIC`. Raises ValueError if it is broken."""
     if body[: len(MAGIC)] != MAGIC:
-        raise ValueError("no object in protobuf")
+        raise ValueError("no Kubernetes object in protobuf: does a proxy answer in place of the API server?")
     envelope = dict(fields(body[len(MAGIC) :]))
     if not envelope.keys() >= {1, 2}:
         raise ValueError("an envelope that is cut short")

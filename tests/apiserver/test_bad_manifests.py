@@ -367,6 +367,11 @@ def test_required_fields_are_named_all_at_once(plane: ControlPlane, home: str) -
     assert "Virtual model 'chat' missing required fields: baseUrl" in found["spec.baseUrl"]
 
 
+def test_a_model_without_backends_is_told_that_alone(plane: ControlPlane, home: str) -> None:
+    """And not that its `current` names none of them."""
+    assert causes(create(plane, home, changed(virtual_model(), {"spec.backends": []}))).keys() == {"spec.backends"}
+
+
 def test_last_of_many_backends_is_named(plane: ControlPlane, home: str) -> None:
     """Texts are written out place by place: the last place counts as much as the first."""
     wrong = changed(virtual_model(), {"spec.backends": backends(32), "spec.current": "none"})

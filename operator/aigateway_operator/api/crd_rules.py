@@ -124,7 +124,9 @@ def _base_url() -> Rule:
 
 def _current() -> Rule:
     known = joined_where((f"size(self.backends) > {index}", f"self.backends[{index}].name") for index in range(MAX_BACKENDS))
-    rule = "!has(self.current) || !has(self.backends) || self.backends.exists(b, b.name == self.current)"
+    # Without any, which `minItems` refuses, there is no list of backends to name.
+    exists = "size(self.backends) == 0 || self.backends.exists(b, b.name == self.current)"
+    rule = f"!has(self.current) || !has(self.backends) || {exists}"
     return Rule(rule, texts.current_names_no_backend(hole("self.current"), hole(known)), ".current")
 
 

@@ -19,6 +19,11 @@ STEP_BYTES = 64 * 1024
 # What most models are told is said in one copy: thousands of statuses wait at the same time to be written.
 _ACCEPTED = Verdict(ConditionType.ACCEPTED, "True", Reason.ACCEPTED, "All rules hold.")
 _RESOLVED = Verdict(ConditionType.RESOLVED_REFS, "True", Reason.RESOLVED_REFS, "Every referenced Secret and key is there.")
+_REMEDIES = {
+    Reason.SECRET_TYPE_REFUSED: "Put the value into a Secret of type Opaque.",
+    Reason.SECRET_NOT_FOUND: "Create the Secret, or correct its name in the spec.",
+    Reason.SECRET_KEY_NOT_FOUND: "Add the key, or correct its name in the spec.",
+}
 
 
 def accepted() -> Verdict:
@@ -65,7 +70,8 @@ def resolved_refs(refs: Iterable[SecretRef], secrets: Mapping[str, SecretState])
             problems.append((2, Reason.SECRET_KEY_NOT_FOUND, f"Secret '{ref.secret}' has no key '{ref.key}'"))
     if problems:
         texts = sorted({text for _, _, text in problems})
-        return Verdict(ConditionType.RESOLVED_REFS, "False", min(problems)[1], "; ".join(texts) + ".")
+        remedies = [remedy for reason, remedy in _REMEDIES.items() if any(one[1] is reason for one in problems)]
+        return Verdict(ConditionType.RESOLVED_REFS, "False", min(problems)[1], f"{'; '.join(texts)}. {' '.join(remedies)}")
     if unknown:
         return Verdict(ConditionType.RESOLVED_REFS, "Unknown", Reason.PENDING, "; ".join(sorted(set(unknown))) + ".")
     return _RESOLVED
