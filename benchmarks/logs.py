@@ -43,6 +43,8 @@ BACKLOG: Final = 30_000
 """Records of one drain."""
 RESTS: Final = {0.0005: "after 0.5 ms of rest", 0.0: "one right after the other"}
 """Seconds between two system records."""
+SYSTEM_GOAL_US: Final = 50.0
+OPERATION_GOAL_MS: Final = 1.0
 GOALS: Final = (
     "goals: caller p99 ≤ 50 µs (system), ≤ 1 ms (operation); ≥ 10,000 records/s durable end to end; drain ≥ 0.8 × bare; 0 lost"
 )
@@ -142,6 +144,7 @@ def caller_cost(folder: Path, server: MongoServer) -> None:
             show(f"system record, caller, {how}, {what}", mine, 1e6, "µs")
             show("  loguru with an empty sink, in turns", floor, 1e6, "µs")
             ratio(mine, floor)
+            judge(mine, floor, SYSTEM_GOAL_US, 1e6, "µs")
 
 
 def timed(action: Callable[[], None], rest_seconds: float) -> tuple[float, float]:
@@ -157,6 +160,13 @@ def ratio(ours: list[float], floor: list[float]) -> None:
     """Print p50 and p99 as multiples of the floor's."""
     times = [percentile(ours, part) / percentile(floor, part) for part in (0.5, 0.99)]
     print(f"  ratio to that: p50 {times[0]:.1f}, p99 {times[1]:.1f}")
+
+
+def judge(ours: list[float], floor: list[float], goal: float, factor: float, unit: str) -> None:
+    """Print whether the goal for p99 is met, and whether the floor alone meets it: if not, no code of ours can."""
+    mine, alone = (percentile(costs, 0.99) * factor for costs in (ours, floor))
+    told = "met" if mine <= goal else "missed" if alone <= goal else "missed, and by the floor alone too"
+    print(f"  goal p99 ≤ {goal:g} {unit}: {told} ({mine:.2f} {unit}; floor {alone:.2f} {unit})")
 
 
 async def operation_cost(folder: Path, server: MongoServer) -> None:
@@ -179,6 +189,7 @@ async def operation_cost(folder: Path, server: MongoServer) -> None:
     show("operation record, caller", costs, 1e3, "ms")
     show("  bare fdatasync in turns", floor, 1e3, "ms")
     ratio(costs, floor)
+    judge(costs, floor, OPERATION_GOAL_MS, 1e3, "ms")
 
 
 def end_to_end(folder: Path, url: str, count: int = 40_000, *, indexes: bool, quick: bool = False) -> float:

@@ -19,24 +19,29 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 from loguru import logger
 
 from aigateway_logs.counters import Counters
+from aigateway_logs.draft import draft_of
 from aigateway_logs.files import LogFiles, Stem
-from aigateway_logs.front import configure, system_record
+from aigateway_logs.front import REPORT, configure, stand_in, system_record
 from aigateway_logs.mongodb import Refused
-from aigateway_logs.records import LogType, OperationRecord, document, document_bytes
+from aigateway_logs.records import LogType, OperationRecord, SystemRecord, document, document_bytes
 from aigateway_logs.settings import LogSettings, StreamSettings, level_number
 from aigateway_logs.shipper import Shipper
+from aigateway_logs.spool.backlog import Payload
 from aigateway_logs.spool.disk import Disk
 from aigateway_logs.spool.store import Spool, SpoolEvent
 from aigateway_logs.spool.waiting import Waiter
 from aigateway_logs.text import text_line
 
 if TYPE_CHECKING:
-    from loguru import Message
+    from loguru import Record
 
 _ERROR: Final = 40
 _ROOM_SECONDS: Final = 1.0
-_REPORT: Final = "_report"
 _TAKEN: Final = "_taken"
+_MOST_DRAFTS: Final = 200
+"""Records that may wait for a thread to make them, milliseconds of its work. While there are as many callers make their own:
+who logs 20,000 a second would otherwise wait 0.1 to 0.5 s until they are durable, since both want the interpreter.
+"""
 
 
 class DualLog:
@@ -53,6 +58,7 @@ class DualLog:
         self._sink: int | None = None
         self._configured: tuple[str | None, ...] = ()
         self._stopping = False
+        self._text_files = settings.files is not None and settings.files.log_format == "text"
         self._in_line: list[object] = []
         """Operations that wait for room."""
 
@@ -175,29 +181,40 @@ class DualLog:
             return  # sinks that stay lose no line
         self._configured = wanted
         self._sink = logger.add(
-            self._system, level=settings.system.level, format="{message}", backtrace=False, diagnose=False, catch=False
+            _reached_by_none, level=settings.system.level, filter=self._take, backtrace=False, diagnose=False, catch=False
         )
         configure(settings.stderr_level, settings.stderr_format, self._stream, lowest, keep=self._sink)
 
-    def _system(self, message: Message) -> None:
-        """Loguru's sink: never raises, or the caller of a log line would.
+    def _take(self, record: Record) -> bool:
+        """Take a record and let none through: loguru asks a filter before it copies, formats and locks, which costs as much
+        as all that is done here. Never raises, or the caller of a log line would.
 
         While levels change there are two of it for a moment; what one has taken the other leaves.
         """
-        if self._files is None and self._spool is None:
-            return
-        taken: dict[str, Any] = message.record  # type: ignore[assignment]  # one dict a line, the same for all sinks
-        if taken.get(_TAKEN) is self:
-            return
+        files, spool = self._files, self._spool
+        taken: dict[str, Any] = record  # type: ignore[assignment]  # one dict a line, the same for all sinks
+        if (files is None and spool is None) or taken.get(_TAKEN) is self:
+            return False
         taken[_TAKEN] = self
         try:
-            record = message.record
-            report = bool(record["extra"].get(_REPORT))
-            values = document(system_record(record))
-            values["metadata"].pop(_REPORT, None)
-            self._send("system", record["level"].no, values, None, report=report)
+            level, report = record["level"].no, bool(record["extra"].get(REPORT))
+            draft = None if self._text_files or self._waiting() >= _MOST_DRAFTS else draft_of(record)
+            if draft is None:
+                self._send_made(level, system_record(record), report=report)
+            else:
+                self._send("system", level, draft, None, None, report=report)
         except Exception:  # noqa: BLE001 - a record of objects that cannot be shown must not hurt its maker
-            self._send("system", _ERROR, document(system_record_of_failure(message)), None)
+            self._send_made(_ERROR, stand_in(record["name"]))
+        return False
+
+    def _waiting(self) -> int:
+        """Records that the slower of both threads has not taken up."""
+        spooled = 0 if self._spool is None else self._spool.writer.waiting()
+        return spooled if self._files is None else max(spooled, self._files.waiting())
+
+    def _send_made(self, level: int, record: SystemRecord, *, report: bool = False) -> None:
+        values = document(record)
+        self._send("system", level, document_bytes(values), values, None, report=report)
 
     async def _room(self, within_seconds: float) -> None:
         """Wait for room in turn, so that numbers are in the order of calls."""
@@ -227,14 +244,22 @@ class DualLog:
             return True
         try:
             values = document(record)
-        except Exception as error:  # noqa: BLE001 - see `_system`
+        except Exception as error:  # noqa: BLE001 - see `_take`
             logger.error("A record of {} could not be kept: {}", record.operation, type(error).__name__)
             return False
-        return self._send("operation", level_number(record.level), values, waiter)
+        return self._send("operation", level_number(record.level), document_bytes(values), values, waiter)
 
     def _send(
-        self, stream: LogType, level: int, values: dict[str, Any], waiter: Waiter | None, *, report: bool = False
+        self,
+        stream: LogType,
+        level: int,
+        payload: Payload,
+        values: dict[str, Any] | None,
+        waiter: Waiter | None,
+        *,
+        report: bool = False,
     ) -> bool:
+        """Hand one to its sinks; whether its waiter will be answered. `values` None: files of text do not want it."""
         settings = self._stream_settings(stream)
         kept = level >= level_number(settings.level)
         spool = self._spool if kept and "mongodb" in settings.sinks and not self._stopping else None
@@ -242,19 +267,18 @@ class DualLog:
         stems: tuple[Stem, ...] = (stream,) if kept and "file" in settings.sinks else ()
         if level >= _ERROR:
             stems = (*stems, "error")
-        payload = document_bytes(values)
         waits = True
         if spool is not None:
             waits = self._spool_it(spool, payload, stream, level, waiter, report=report)
         if files is not None and stems:
-            json_lines = self._settings.files is None or self._settings.files.log_format == "json"
-            files.write(stems, payload if json_lines else text_line(values), waiter if spool is None else None)
+            line = text_line(values) if self._text_files and values is not None else payload
+            files.write(stems, line, waiter if spool is None else None)
         elif spool is None and waiter is not None:
             waiter.future.set_result(True)
         return waits
 
     def _spool_it(
-        self, spool: Spool, payload: bytes, stream: LogType, level: int, waiter: Waiter | None, *, report: bool
+        self, spool: Spool, payload: Payload, stream: LogType, level: int, waiter: Waiter | None, *, report: bool
     ) -> bool:
         """Put a record into the spool; whether its waiter will be answered."""
         if report:
@@ -284,18 +308,15 @@ class DualLog:
         )
 
 
-def system_record_of_failure(message: Message) -> Any:
-    """Return a record that stands for one that could not be made, naming nothing of what was in it."""
-    from aigateway_logs.records import SystemRecord
-
-    return SystemRecord(f"A record of {message.record['name']} could not be kept", "ERROR", component="logs")
+def _reached_by_none(_: object) -> None:
+    """Loguru's sink behind a filter that lets nothing through."""
 
 
 def _trouble(what: str, over: str) -> Callable[[str | None], None]:
     """Return a callback that says once that something fails, and once that it works again."""
 
     def say(reason: str | None) -> None:
-        bound = logger.bind(component="logs", source="logs", **{_REPORT: True})
+        bound = logger.bind(component="logs", source="logs", **{REPORT: True})
         if reason is None:
             bound.info("{} works again", over)
         else:
@@ -305,5 +326,5 @@ def _trouble(what: str, over: str) -> Callable[[str | None], None]:
 
 
 def _tell(event: SpoolEvent) -> None:
-    bound = logger.bind(component="logs", source="logs", event_type=event.event_type, **{_REPORT: True}, **event.fields)
+    bound = logger.bind(component="logs", source="logs", event_type=event.event_type, **{REPORT: True}, **event.fields)
     bound.warning("{}", event.message)

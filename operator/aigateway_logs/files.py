@@ -17,6 +17,7 @@ from typing import Final, Literal
 from aigateway_logs.dated_file import DatedFile
 from aigateway_logs.housekeeping import tidy
 from aigateway_logs.settings import FileSettings, LogSettings
+from aigateway_logs.spool.backlog import Payload
 from aigateway_logs.spool.waiting import Waiter, release
 
 Stem = Literal["system", "operation", "error"]
@@ -31,7 +32,7 @@ _BATCH_LINES: Final = 2000
 @dataclass(frozen=True, slots=True)
 class _Line:
     stems: tuple[Stem, ...]
-    data: bytes
+    data: Payload
     waiter: Waiter | None
 
 
@@ -57,7 +58,7 @@ class LogFiles:
         self._today = today
         self._files = {stem: DatedFile(files.folder, stem, files.max_bytes, files.files_a_day, today) for stem in STEMS}
         self._pending: dict[Stem, bytearray] = {stem: bytearray() for stem in STEMS}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may log while its thread holds it
         self._queue: deque[_Line] = deque()
         self._queued_bytes = 0
         self._failing = False
@@ -77,23 +78,28 @@ class LogFiles:
         self._settings = settings
         self._tidy_at = 0.0
 
-    def write(self, stems: tuple[Stem, ...], line: bytes, waiter: Waiter | None = None) -> None:
+    def write(self, stems: tuple[Stem, ...], line: Payload, waiter: Waiter | None = None) -> None:
         """Append `line` (no newline at its end) to each of `stems`. A waiter is answered when it is on disk, or at once if
         the disk fails.
         """
+        size = len(line) + 1
         with self._lock:
-            refused = self._queued_bytes + len(line) > _MEMORY_BYTES
+            refused = self._queued_bytes + size > _MEMORY_BYTES
             if refused:
                 self.dropped += 1
             else:
-                self._queue.append(_Line(stems, line + b"\n", None if self._failing else waiter))
-                self._queued_bytes += len(line) + 1
+                self._queue.append(_Line(stems, line, None if self._failing else waiter))
+                self._queued_bytes += size
         if waiter is not None:
             if refused or self._failing:
                 release([waiter], False)
             self._urgent.set()
         if not self._wake.is_set():
             self._wake.set()
+
+    def waiting(self) -> int:
+        """Lines that the thread has not taken up yet."""
+        return len(self._queue)
 
     def close(self, within_seconds: float) -> None:
         """Write what is there and end; a disk that hangs is left behind."""
@@ -109,8 +115,11 @@ class LogFiles:
             self._wake.wait(_RETRY_SECONDS if self._failing else _TIDY_SECONDS)
             if not self._closing.is_set():
                 self._urgent.wait(_GATHER_SECONDS if not self._failing else _RETRY_SECONDS)
-            self._wake.clear()
+            urgent = self._urgent.is_set()
             self._urgent.clear()
+            with self._lock:
+                if urgent or self._failing or not self._queue:
+                    self._wake.clear()  # else it looks once more by itself: while lines come nobody need wake it
             closing = self._closing.is_set()
             self._write_queue()
             if closing and (self._failing or not self._queue):
@@ -131,12 +140,12 @@ class LogFiles:
                     self._trouble(error.strerror or type(error).__name__)
                 return
             with self._lock:
-                self._queued_bytes -= sum(len(line.data) for line in lines)
+                self._queued_bytes -= sum(len(line.data) + 1 for line in lines)
             release(waiters, True)
             if self._failing:
                 self._failing = False
                 with self._lock:
-                    self._queued_bytes = sum(len(line.data) for line in self._queue)
+                    self._queued_bytes = sum(len(line.data) + 1 for line in self._queue)
                 self._trouble(None)
 
     def _take(self) -> list[_Line]:
@@ -148,8 +157,9 @@ class LogFiles:
             while self._queue and len(lines) < _BATCH_LINES:
                 lines.append(self._queue.popleft())
         for line in lines:
+            data = bytes(line.data) + b"\n"
             for stem in line.stems:
-                self._pending[stem] += line.data
+                self._pending[stem] += data
         return lines
 
     def _flush(self, stem: Stem, *, sync: bool) -> None:

@@ -12,6 +12,7 @@ import logging
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from loguru import logger
@@ -32,6 +33,8 @@ LIBRARY_LEVELS: Final[Mapping[str, int]] = {
 }
 """Lowest level kept per library. kopf's DEBUG and INFO hold whole objects and a line per handler; probes fill access logs."""
 
+REPORT: Final = "_report"
+"""Field that marks a record about records; it is not kept."""
 _COLOURS: Final = {"DEBUG": "\x1b[2m", "WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31;1m"}
 
 
@@ -114,22 +117,36 @@ def configure(
 
 
 def system_record(record: Record) -> SystemRecord:
-    """Return what loguru made as a record of the system stream: known fields in their places, all others as metadata."""
-    extra = dict(record["extra"])
-    trace = _traceback(record)
-    known = {name: _optional(extra.pop(name, None)) for name in ("source", "component", "event_type", "trace_id")}
+    """Return what loguru made as a record of the system stream. Raises what the `str` of an object in it raises."""
+    extra, trace = record["extra"], _traceback(record)
     origin = Origin(record["name"], record["module"], record["function"], record["line"])
+    fields = extra if trace is None else extra | {"traceback": trace}
+    return system_record_of(record["message"], record["level"].name, fields, record["time"], origin, None)
+
+
+def system_record_of(
+    message: str, level: str, extra: Mapping[str, Any], time: datetime, origin: Origin, trace_id: str | None
+) -> SystemRecord:
+    """Return a record: known fields in their places, all others as metadata. `trace_id`: where the fields name none."""
+    fields = dict(extra)
+    fields.pop(REPORT, None)
+    known = {name: _optional(fields.pop(name, None)) for name in ("source", "component", "event_type", "trace_id")}
     return SystemRecord(
-        record["message"],
-        record["level"].name,
-        known["source"] or record["name"] or "system",
+        message,
+        level,
+        known["source"] or origin.logger or "system",
         known["component"],
         known["event_type"],
-        extra if trace is None else extra | {"traceback": trace},
-        known["trace_id"],
-        record["time"],
+        fields,
+        known["trace_id"] or trace_id,
+        time,
         origin,
     )
+
+
+def stand_in(name: str | None) -> SystemRecord:
+    """Return a record in place of one that could not be made, naming nothing of what was in it."""
+    return SystemRecord(f"A record of {name} could not be kept", "ERROR", component="logs")
 
 
 def _optional(value: object) -> str | None:
@@ -137,7 +154,7 @@ def _optional(value: object) -> str | None:
 
 
 def _fields(record: Record) -> dict[str, Any]:
-    return redact_fields({name: value for name, value in record["extra"].items() if name not in {"source", "_report"}})
+    return redact_fields({name: value for name, value in record["extra"].items() if name not in {"source", REPORT}})
 
 
 def _source(record: Record) -> str:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass
+from typing import Protocol, SupportsBytes
 
+from aigateway_logs.spool.frames import frame
 from aigateway_logs.spool.waiting import Waiter
+
+
+class Payload(Sized, SupportsBytes, Protocol):
+    """What a record says: bytes, or what makes them when it is asked to. Its length, which it has in memory, never changes."""
 
 
 @dataclass(slots=True)
 class Frame:
-    """A numbered record that is not durable yet."""
+    """An accepted record that is not durable yet. The thread that writes gives it its number and makes its data."""
 
-    sequence: int
-    data: bytes
-    payload: bytes
+    payload: Payload
     waiter: Waiter | None
+    sequence: int = 0
+    data: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,3 +32,13 @@ class Backlog:
     memory_bytes: int
     sequence: int
     durable: int
+
+
+def number(accepted: Iterable[Frame], after: int) -> int:
+    """Give each its number, from `after` on, and make its bytes. Returns by how many they are more than was counted."""
+    grown = 0
+    for sequence, kept in enumerate(accepted, after + 1):
+        payload = bytes(kept.payload)
+        grown += len(payload) - len(kept.payload)
+        kept.sequence, kept.payload, kept.data = sequence, payload, frame(sequence, payload)
+    return grown

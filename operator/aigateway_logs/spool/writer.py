@@ -19,11 +19,11 @@ from typing import Final
 
 from aigateway_logs.settings import SpoolSettings
 from aigateway_logs.spool import folder as folders
-from aigateway_logs.spool.backlog import Backlog, Frame
+from aigateway_logs.spool.backlog import Backlog, Frame, Payload, number
 from aigateway_logs.spool.disk import Disk
 from aigateway_logs.spool.drops import Drops
 from aigateway_logs.spool.folder import Segment
-from aigateway_logs.spool.frames import HEAD_BYTES, frame, header
+from aigateway_logs.spool.frames import HEAD_BYTES, header
 from aigateway_logs.spool.policy import share
 from aigateway_logs.spool.syncer import Job, Syncer
 from aigateway_logs.spool.waiting import Waiter, release
@@ -49,15 +49,13 @@ class SpoolWriter:
         self._settings = settings
         self._written = written
         self._trouble = trouble
-        self._lock = threading.Lock()
-        self._queue: list[tuple[bytes, Waiter | None]] = []
+        self._lock = threading.RLock()  # a finalizer may log while its thread holds it
+        self._queue: list[Frame] = []
         self._unwritten: deque[Frame] = deque()
         self._unsynced: deque[Frame] = deque()
         self._segments: list[Segment] = []
-        self._memory_bytes = 0
-        self._disk_bytes = 0
-        self._sequence = 0
-        self._durable = 0
+        self._memory_bytes = self._disk_bytes = 0
+        self._sequence = self._durable = 0
         self._generation = 1
         self._unsynced_since: float | None = None
         self._drops_saved = 0
@@ -65,8 +63,7 @@ class SpoolWriter:
         self._folder_lock: int | None = None
         self._attempt = 0
         self._failures = 0
-        self._must_abandon = False
-        self._sync_doubtful = False
+        self._must_abandon = self._sync_doubtful = False
         self._wake = threading.Event()
         self._urgent = threading.Event()
         self._closing = threading.Event()
@@ -78,7 +75,7 @@ class SpoolWriter:
         self._syncer.start()
         self._thread.start()
 
-    def put(self, payload: bytes, stream: str, level: int, waiter: Waiter | None = None, *, final: bool = True) -> bool:
+    def put(self, payload: Payload, stream: str, level: int, waiter: Waiter | None = None, *, final: bool = True) -> bool:
         """Accept a record or say that there is no room; costs microseconds and never waits.
 
         With a waiter it is committed at once, else within `gather_seconds`. A refused record is counted if this was the
@@ -94,12 +91,16 @@ class SpoolWriter:
         self._signal(urgent=waiter is not None)
         return True
 
-    def put_report(self, payload: bytes) -> None:
+    def put_report(self, payload: Payload) -> None:
         """Accept a record about records (drops, damage): few and small, so that the bound does not hold for them."""
         with self._lock:
             if not self._closing.is_set():
                 self._accept(payload, None)
         self._signal(urgent=False)
+
+    def waiting(self) -> int:
+        """Accepted records that the thread has not taken up yet."""
+        return len(self._queue)
 
     def full(self) -> bool:
         """Whether even an operation record would find no room."""
@@ -129,7 +130,7 @@ class SpoolWriter:
     def held(self) -> list[tuple[int, bytes]]:
         """Numbered records that the failing disk would not take, to be shipped from memory; empty while it works."""
         with self._lock:
-            return [(kept.sequence, kept.payload) for kept in self._unwritten] if self._failures else []
+            return [(kept.sequence, bytes(kept.payload)) for kept in self._unwritten] if self._failures else []
 
     def shipped(self, sequence: int) -> None:
         """Forget held records up to `sequence`: they are in MongoDB."""
@@ -197,16 +198,19 @@ class SpoolWriter:
             self._wake.wait()
             if not self._closing.is_set():
                 self._urgent.wait(self._settings.gather_seconds)
-        self._wake.clear()
+        urgent = self._urgent.is_set()
         self._urgent.clear()
         with self._lock:
+            closing = self._closing.is_set()  # what is put from now on is refused then
             queue, self._queue = self._queue, []
-            for payload, waiter in queue:
-                self._sequence += 1
-                self._unwritten.append(Frame(self._sequence, frame(self._sequence, payload), payload, waiter))
-            if self._closing.is_set() and not self._unwritten and not self._must_abandon:
-                return False
-        return True
+            if urgent or self._failures or not queue:
+                self._wake.clear()  # else it looks once more by itself: while system records come nobody need wake it
+        grown = number(queue, after=self._sequence)  # meanwhile callers can put more
+        with self._lock:
+            self._sequence += len(queue)
+            self._memory_bytes += grown
+            self._unwritten.extend(queue)
+        return bool(not closing or self._unwritten or self._must_abandon)
 
     def _write(self) -> bool:
         """Write what waits; whether there was any."""
@@ -373,9 +377,10 @@ class SpoolWriter:
         self._failed(error)
         self._signal(urgent=True)
 
-    def _accept(self, payload: bytes, waiter: Waiter | None) -> None:
-        self._queue.append((payload, waiter))
-        self._memory_bytes += len(payload) + HEAD_BYTES
+    def _accept(self, payload: Payload, waiter: Waiter | None) -> None:
+        size = len(payload) + HEAD_BYTES
+        self._queue.append(Frame(payload, waiter))
+        self._memory_bytes += size
 
     def _fullness(self, size: int) -> float:
         on_disk = self._disk_bytes + self.foreign_bytes + self._memory_bytes + size
