@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aigateway_operator.kube.events import EventPoster
 from aigateway_operator.main import Operator, running
 from aigateway_operator.settings import Settings
 from hack.controlplane import ControlPlane
@@ -96,8 +97,8 @@ class InProcess:
         return asyncio.run_coroutine_threadsafe(run(), self._loop).result(10)
 
     def assert_idle(self) -> None:
-        """Assert that nothing is marked, under way or waiting to be written."""
-        assert self.call(lambda operator: operator.controller.idle), "the operator still works"
+        """Assert that nothing is marked, under way or waiting to be written, no Event either."""
+        assert self.call(_is_idle), "the operator still works"
 
     def _run(self) -> None:
         try:
@@ -115,6 +116,12 @@ class InProcess:
             await self._stop.wait()
             for task in operator.tasks:
                 assert not task.done(), f"{task.get_name()} ended: {task.exception() if not task.cancelled() else 'cancelled'}"
+
+
+def _is_idle(operator: Operator) -> bool:
+    poster = operator.ports.announcer
+    assert isinstance(poster, EventPoster)
+    return operator.controller.idle and poster.waiting == 0
 
 
 @dataclass

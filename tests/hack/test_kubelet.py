@@ -422,6 +422,10 @@ def test_needed_source_that_vanishes_leaves_the_files_as_they_were(
     assert contents(pod.folder("config")) == {"a.yml": "1"}
     cluster.put("configmaps", "needed", a_yml="2")
     holds(pod, a_yml="2")
+    eventually(lambda: _says_nothing(kubelet, pod), within_seconds=20)
+
+
+def _says_nothing(kubelet: KubeletVolumes, pod: StandInPod) -> None:
     assert kubelet.problem(pod.name) is None
 
 

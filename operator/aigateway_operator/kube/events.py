@@ -51,7 +51,8 @@ class Announcement:
 class EventPoster:
     """Posts Events, from the first announcement until `stop`.
 
-    `counts`: how many were posted, equal, dropped (queue or bucket) and failed. instance: the pod's name; None: the host's.
+    `counts`: how many were posted, equal, dropped (queue or bucket) and failed. `waiting`: how many are none of these yet.
+    instance: the pod's name; None: the host's.
     """
 
     def __init__(self, client: KubeClient, instance: str | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -64,6 +65,7 @@ class EventPoster:
         self._filled_at = clock()
         self._task: asyncio.Task[None] | None = None
         self.counts: Counter[str] = Counter()
+        self.waiting = 0
 
     def announce(
         self, resource: Resource, key: ObjectKey, uid: str, *, warning: bool, reason: str, note: str, action: str = "Reconcile"
@@ -77,6 +79,7 @@ class EventPoster:
             self.counts["dropped"] += 1
             return
         self._queue.put_nowait(announcement)
+        self.waiting += 1
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._post(), name="events")
 
@@ -98,6 +101,8 @@ class EventPoster:
                 logger.bind(reason=announcement.reason, name=str(announcement.key)).info("Event was not posted: {}", error)
             else:
                 self.counts["posted"] += 1
+            finally:
+                self.waiting -= 1
 
     def _is_repeated(self, announcement: Announcement) -> bool:
         now = self._clock()
