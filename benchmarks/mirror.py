@@ -20,7 +20,7 @@ from redis.asyncio.client import PubSub
 
 from aigateway_config.mirror import document_key
 from aigateway_operator.plan.mirroring import MirrorTarget
-from aigateway_operator.plan.outcome import MirrorDocument
+from aigateway_operator.plan.outcome import WrittenDocument
 from aigateway_operator.plan.planner import plan
 from aigateway_operator.plan.result import Plan
 from benchmarks.spread import Spread
@@ -96,7 +96,7 @@ class _Gateway(Gateway):
         return plan(self.snapshot(), self.memo, self.now)
 
 
-def _changed(target: MirrorTarget) -> MirrorDocument:
+def _changed(target: MirrorTarget) -> WrittenDocument:
     """Return the newest document of a target."""
     return max((document for document in target.documents.values() if document), key=lambda document: document.revision)
 

@@ -16,7 +16,7 @@ from aigateway_operator.api.meta import GatewayKey, ObjectKey
 from aigateway_operator.kube.resources import CONFIG_MAPS, SECRETS, JsonObject, Resource
 from aigateway_operator.plan.health import Health, HealthOf, Probing, Target
 from aigateway_operator.plan.mirroring import MirrorTarget
-from aigateway_operator.plan.outcome import MirrorDocument
+from aigateway_operator.plan.outcome import WrittenDocument
 from aigateway_operator.plan.secret_state import SecretState
 from tests.fake_cluster import FakeCluster
 
@@ -214,7 +214,7 @@ class FakeMirrors:
     def __init__(self) -> None:
         self.on_change: Callable[[GatewayKey], None] = lambda key: None
         self.targets: dict[GatewayKey, MirrorTarget] = {}
-        self.held: dict[GatewayKey, dict[str, MirrorDocument]] = {}
+        self.held: dict[GatewayKey, dict[str, WrittenDocument]] = {}
         self.failing = ""
         self._troubles: dict[GatewayKey, str] = {}
 

@@ -231,7 +231,7 @@ def files_of(gateway: str, config_map: str) -> tuple[str, ...]:
     shard = re.fullmatch(rf"{re.escape(gateway)}-models-([0-9]{{2}})", config_map)
     if shard is None:
         return ()
-    return documents.models_file(int(shard[1])), documents.models_manifest(int(shard[1]))
+    return documents.document_file(int(shard[1])), documents.document_manifest(int(shard[1]))
 
 
 def _pause(failures: int, at_least_seconds: float) -> float:

@@ -28,14 +28,14 @@ STATUS_PATH: Final = "/aigateway/v1/config"
 
 
 @lru_cache(maxsize=2 * MAX_SHARDS)
-def models_file(shard: int) -> str:
-    """Name of the document that holds the models of `shard` (0..63) when there are several shards."""
-    return f"models-{shard:02d}.yml"
+def document_file(shard: int | None) -> str:
+    """Name of the document that holds the models of `shard` (0..63) when there are several shards; None for config.yml."""
+    return CONFIG_FILE if shard is None else f"models-{shard:02d}.yml"
 
 
-def models_manifest(shard: int) -> str:
-    """Name of the manifest of `models_file(shard)`."""
-    return f"models-{shard:02d}.manifest.json"
+def document_manifest(shard: int | None) -> str:
+    """Name of the manifest of `document_file(shard)`."""
+    return CONFIG_MANIFEST if shard is None else f"models-{shard:02d}.manifest.json"
 
 
 @lru_cache(maxsize=2 * MAX_SHARDS)

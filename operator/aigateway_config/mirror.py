@@ -138,7 +138,7 @@ def cut_body(message: bytes) -> Body | None:
 
 def possible_files() -> list[str]:
     """Return the name of every document that any gateway can have."""
-    return [documents.CONFIG_FILE, *map(documents.models_file, range(documents.MAX_SHARDS))]
+    return [documents.document_file(None), *map(documents.document_file, range(documents.MAX_SHARDS))]
 
 
 def is_key(value: bytes) -> bool:

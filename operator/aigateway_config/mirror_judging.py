@@ -101,11 +101,11 @@ class Judge:
             self.ignore("BadSignature" if signature else "Unsigned")
             return None
         try:
-            head = documents.Manifest.model_validate_json(manifest)
+            head = documents.ManifestHead.model_validate_json(manifest)
         except ValidationError:
             self.ignore("Malformed")
             return None
-        own = documents.CONFIG_FILE if head.shard is None else documents.models_file(head.shard)
+        own = documents.document_file(head.shard)
         in_force = self.revisions.get(own, 0)
         if head.gateway != place.gateway:
             self.ignore("OtherGateway")

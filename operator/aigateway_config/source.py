@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class Reading(Protocol):
     """One consistent state of a source, by file name: documents, their manifests, credentials.
 
-    Called in the reader's own thread, so it may read files; it must not need the event loop.
+    Called in the reader's own thread, so it may read files; it must not need the event loop. A small `MemoryReading` is judged
+    in the loop.
     """
 
     def names(self) -> Collection[str]:

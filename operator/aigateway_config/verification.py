@@ -23,7 +23,7 @@ from aigateway_config.source import Reading
 LIMIT_BYTES: Final = 1024 * 1024
 """No file of a ConfigMap or Secret is larger. Source: Kubernetes, `MaxSecretSize` and ConfigMap validation."""
 
-MANIFESTS: Final = (documents.CONFIG_MANIFEST, *(documents.models_manifest(shard) for shard in range(documents.MAX_SHARDS)))
+MANIFESTS: Final = (documents.CONFIG_MANIFEST, *(documents.document_manifest(shard) for shard in range(documents.MAX_SHARDS)))
 """Every name that a manifest may have: looked up in a folder, since a folder of credentials may hold thousands of others."""
 CREDENTIALS_MANIFESTS: Final = tuple(documents.credentials_manifest(shard) for shard in (None, *range(documents.MAX_SHARDS)))
 _MAJOR: Final = documents.schema_major(documents.SCHEMA)
@@ -107,7 +107,7 @@ def credentials_of(file: str) -> str:
 
 def expected_files(shards: int) -> list[str]:
     """Return the documents of a gateway with that many shards."""
-    return [documents.CONFIG_FILE, *(documents.models_file(shard) for shard in range(shards) if shards > 1)]
+    return [documents.CONFIG_FILE, *(documents.document_file(shard) for shard in range(shards) if shards > 1)]
 
 
 def _shard(file: str) -> int:

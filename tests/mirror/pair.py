@@ -7,6 +7,7 @@ is a stand-in that offers what the test says, when it says so. Not a test module
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -19,13 +20,14 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from aigateway_config import ConfigReader, Configuration, MemoryReading, Offer
+from aigateway_config import ConfigReader, Configuration, MemoryReading, Offer, documents
 from aigateway_config.mirror import document_key
 from aigateway_config.redis_mirror import RedisMirror
 from aigateway_operator.api.meta import GatewayKey
 from aigateway_operator.datastores.resolving import Resolver as Names
 from aigateway_operator.plan import names
 from aigateway_operator.plan.mirroring import MirrorTarget
+from aigateway_operator.plan.outcome import WrittenDocument
 from aigateway_operator.rollout.mirror import RedisMirrors
 from aigateway_operator.rollout.resolve import Resolver
 from aigateway_operator.rules import RuleContext
@@ -90,6 +92,18 @@ class Gateway(World):
     def _values(self, kind: str) -> dict[str, bytes]:
         found = [name for found, name in self.objects.by_name if found == kind and names.belongs_to(name, self.name)]
         return {file: value for name in found for file, value in self.objects.values(kind, name).items()}
+
+
+def document_of(target: MirrorTarget, file: str = documents.CONFIG_FILE) -> WrittenDocument:
+    """Return a document of a target."""
+    found = target.documents[file]
+    assert found is not None
+    return found
+
+
+def altered(document: WrittenDocument, **changes: object) -> bytes:
+    """Return the manifest of a document with other values, a line as it is."""
+    return json.dumps({**json.loads(document.manifest), **changes}).encode() + b"\n"
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -13,35 +12,22 @@ from redis.asyncio import Redis
 from aigateway_config import Reading
 from aigateway_config.mirror import CHANNEL, MAX_BODY_BYTES, Invalidation, body_channel, document_key, join_body, sign
 from aigateway_config.redis_mirror import RedisMirror
-from aigateway_operator.plan.mirroring import MirrorTarget
-from aigateway_operator.plan.outcome import MirrorDocument
+from aigateway_operator.plan.outcome import WrittenDocument
 from hack.stores import RedisServer
 from tests.builders import make_uid
 from tests.eventually import eventually_async
-from tests.mirror.pair import KEY, Gateway, Pod, held, make_mirror_key, mirrored, mirroring, reading
+from tests.mirror.pair import KEY, Gateway, Pod, altered, document_of, held, make_mirror_key, mirrored, mirroring, reading
 
 FILE = "config.yml"
 BODIES = body_channel(CHANNEL, str(KEY))
 
 
-def document_of(target: MirrorTarget) -> MirrorDocument:
-    """Return the document of a gateway that has one."""
-    found = target.documents[FILE]
-    assert found is not None
-    return found
-
-
-def body_of(document: MirrorDocument, key: bytes | None = None, manifest: bytes | None = None) -> bytes:
+def body_of(document: WrittenDocument, key: bytes | None = None, manifest: bytes | None = None) -> bytes:
     """Return the message that brings a document with this manifest, signed by this key."""
     text = document.manifest if manifest is None else manifest
     body = join_body(document.content, text, sign(text, key or make_mirror_key()))
     assert body is not None
     return body
-
-
-def altered(document: MirrorDocument, **changes: object) -> bytes:
-    """Return the manifest of a document with other values."""
-    return json.dumps({**json.loads(document.manifest), **changes}).encode() + b"\n"
 
 
 async def tell(redis: Redis, revision: int) -> None:
@@ -130,7 +116,7 @@ async def test_pods_that_know_no_bodies_are_told_as_before(redis_server: RedisSe
             assert (await held(redis))["manifest"] == document_of(target).manifest
 
 
-FORGERIES: list[tuple[str, Callable[[MirrorDocument], bytes]]] = [
+FORGERIES: list[tuple[str, Callable[[WrittenDocument], bytes]]] = [
     ("BadSignature", lambda d: body_of(d, key=make_mirror_key("b"))),
     ("BadSignature", lambda d: body_of(d).replace(d.manifest, altered(d, revision=9))),
     ("DigestMismatch", lambda d: body_of(d).replace(b"gpt-4o", b"gpt-5x")),
@@ -148,7 +134,7 @@ FORGERIES: list[tuple[str, Callable[[MirrorDocument], bytes]]] = [
 
 @pytest.mark.parametrize(("reason", "forge"), FORGERIES)
 async def test_a_forged_body_is_ignored_and_counted(
-    redis_server: RedisServer, redis: Redis, reason: str, forge: Callable[[MirrorDocument], bytes]
+    redis_server: RedisServer, redis: Redis, reason: str, forge: Callable[[WrittenDocument], bytes]
 ) -> None:
     """It never comes into force, is no error of the pod, keeps no honest one away, and what is told of is fetched."""
     gateway = Gateway(redis_server)

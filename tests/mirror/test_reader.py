@@ -16,8 +16,7 @@ from aigateway_config import ConfigReader
 from aigateway_config.mirror import CHANNEL, Invalidation, document_key, sign
 from aigateway_config.redis_mirror import RedisMirror
 from aigateway_config.verification import LIMIT_BYTES
-from aigateway_operator.plan.mirroring import MirrorTarget
-from aigateway_operator.plan.outcome import MirrorDocument
+from aigateway_operator.plan.outcome import WrittenDocument
 from hack.stores import RedisServer
 from tests.builders import make_secret_state, make_uid
 from tests.eventually import eventually_async
@@ -26,7 +25,9 @@ from tests.mirror.pair import (
     LOOPBACK,
     Gateway,
     StandInVolume,
+    altered,
     client,
+    document_of,
     make_mirror_key,
     mirrored,
     mirroring,
@@ -36,18 +37,6 @@ from tests.mirror.relay import Relay
 
 FILE = "config.yml"
 NOTHING: Mapping[str, str] = {}
-
-
-def document_of(target: MirrorTarget, file: str = FILE) -> MirrorDocument:
-    """Return a document of a target."""
-    found = target.documents[file]
-    assert found is not None
-    return found
-
-
-def altered(document: MirrorDocument, **changes: object) -> bytes:
-    """Return the manifest with other values."""
-    return json.dumps({**json.loads(document.manifest), **changes}).encode()
 
 
 async def put(redis: Redis, fields: Mapping[str, str | bytes], revision: int, message: Mapping[str, str] = NOTHING) -> None:
@@ -61,7 +50,7 @@ async def put(redis: Redis, fields: Mapping[str, str | bytes], revision: int, me
         await pipe.execute()
 
 
-def signed(document: MirrorDocument, manifest: bytes | None = None, key: bytes | None = None) -> dict[str, str | bytes]:
+def signed(document: WrittenDocument, manifest: bytes | None = None, key: bytes | None = None) -> dict[str, str | bytes]:
     """Return the hash of a document with this manifest, signed by this key."""
     text = document.manifest if manifest is None else manifest
     return {"document": document.content, "manifest": text, "signature": sign(text, key or make_mirror_key())}

@@ -17,7 +17,7 @@ from aigateway_config.mirror import RedisEndpoint, endpoint_of
 from aigateway_operator.api.conditions import ConditionType, Verdict
 from aigateway_operator.api.meta import GatewayKey
 from aigateway_operator.plan import names
-from aigateway_operator.plan.outcome import MirrorDocument, Outcome
+from aigateway_operator.plan.outcome import Outcome, WrittenDocument
 from aigateway_operator.plan.snapshot import Snapshot
 from aigateway_operator.render.settings import Settings
 
@@ -36,7 +36,7 @@ class MirrorTarget:
     gateway: GatewayKey
     endpoint: RedisEndpoint
     key: bytes = field(repr=False)
-    documents: Mapping[str, MirrorDocument | None]
+    documents: Mapping[str, WrittenDocument | None]
     missing: str | None = None
 
 

@@ -67,7 +67,7 @@ def _live(snapshot: Snapshot) -> dict[str, tuple[int, str]]:
     for live in (*snapshot.config_maps.values(), *snapshot.secrets_live.values()):
         if live.ours and live.manifest is not None:
             shard = live.manifest.shard
-            file = documents.CONFIG_FILE if shard is None else documents.models_file(shard)
+            file = documents.document_file(shard)
             found[file] = live.manifest.revision, live.manifest.sha256
         if live.ours and live.credentials is not None:
             found[documents.credentials_manifest(live.credentials.shard)] = live.credentials.revision, ""

@@ -18,8 +18,8 @@ _FITS = attrgetter("fits")
 
 
 @dataclass(frozen=True, slots=True)
-class MirrorDocument:
-    """One document with its manifest, as written to the cluster."""
+class WrittenDocument:
+    """One document with its manifest, as written to the cluster and mirrored to Redis."""
 
     revision: int
     document: Document = field(repr=False)
@@ -55,7 +55,7 @@ class Outcome:
     too_large: dict[int | None, frozenset[str]] = field(default_factory=dict)
     served: Mapping[str, Served] = field(default_factory=dict)
     target: Target | None = None
-    written: dict[int | None, MirrorDocument] = field(default_factory=dict)
+    written: dict[int | None, WrittenDocument] = field(default_factory=dict)
     probing: Probing | None = None
 
     @property

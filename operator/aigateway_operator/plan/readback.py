@@ -101,7 +101,7 @@ def read_served(
     as_known = _as_known(manifest, known) if known is not None else None
     if as_known is not None:
         return as_known
-    file = documents.CONFIG_FILE if manifest.shard is None else documents.models_file(manifest.shard)
+    file = documents.document_file(manifest.shard)
     try:
         document = orjson.loads(values_of(obj)[file])
     except orjson.JSONDecodeError:
@@ -165,7 +165,7 @@ def _manifests(
     values: Mapping[str, bytes], shard: int | None, lineage: str
 ) -> tuple[documents.Manifest | None, documents.CredentialsManifest | None]:
     """Return the manifest of a ConfigMap and of a Secret, each None unless it is there and speaks of this very object."""
-    file = documents.CONFIG_MANIFEST if shard is None else documents.models_manifest(shard)
+    file = documents.document_manifest(shard)
     manifest = _believed(partial(documents.Manifest.model_validate_json, values.get(file, b"")))
     if manifest is not None and not (
         (manifest.lineage, manifest.shard) == (lineage, shard) and 1 <= manifest.shards <= documents.MAX_SHARDS

@@ -89,7 +89,7 @@ class LiveObject:
         """Whether the document is the one its manifest speaks of."""
         if self.manifest is None:
             return False
-        file = documents.CONFIG_FILE if self.manifest.shard is None else documents.models_file(self.manifest.shard)
+        file = documents.document_file(self.manifest.shard)
         return self.digests.get(file) == self.manifest.sha256
 
     def without_sources(self) -> LiveObject:

@@ -15,7 +15,7 @@ from aigateway_operator.plan import names
 from aigateway_operator.plan.changes import identical
 from aigateway_operator.plan.credentials import CredentialSet, credentials_of
 from aigateway_operator.plan.numbers import Numbers, highest_live
-from aigateway_operator.plan.outcome import MirrorDocument, Outcome
+from aigateway_operator.plan.outcome import Outcome, WrittenDocument
 from aigateway_operator.plan.result import Write
 from aigateway_operator.plan.snapshot import LiveObject, Snapshot, Stored
 from aigateway_operator.plan.unit import Unit
@@ -32,7 +32,7 @@ class Rendered:
     digest: of the manifest.
     """
 
-    written: MirrorDocument
+    written: WrittenDocument
     lineage: str
     shards: int
     digest: str
@@ -59,7 +59,7 @@ class Settled:
 
     unit: Unit
     place: Place
-    written: MirrorDocument
+    written: WrittenDocument
     credentials_revision: int
 
     def is_live(self, snapshot: Snapshot) -> bool:
@@ -213,7 +213,7 @@ class Writing:
         manifest = render_manifest(
             unit.document, gateway=self.snapshot.key, lineage=lineage, shards=shards, revision=revision, sources=unit.sources
         )
-        return Rendered(MirrorDocument(revision, unit.document, manifest), lineage, shards, sha256(manifest).hexdigest())
+        return Rendered(WrittenDocument(revision, unit.document, manifest), lineage, shards, sha256(manifest).hexdigest())
 
     def _keep_revision(self, unit: Unit, place: Place) -> None:
         """Note the revision of a document that stays as it is, since not even its last good set can be written."""

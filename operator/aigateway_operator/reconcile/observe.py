@@ -137,9 +137,7 @@ class Observer:
             changed = {
                 name
                 for name, version in present.items()
-                if ((live := known.get(name)) is None or live.resource_version != version)
-                and _is_news(live, version)
-                and names.belongs_to(name, gateway.name)
+                if _is_news(known.get(name), version) and names.belongs_to(name, gateway.name)
             }
             stale.extend((resource, name) for name in changed | state.foreign[resource])
         if stale:
@@ -200,5 +198,5 @@ class Observer:
 
 
 def _is_news(live: LiveObject | None, resource_version: str) -> bool:
-    """Tell whether an object has been written since it was read."""
-    return live is None or int(live.resource_version) < int(resource_version)
+    """Tell whether an object has been written since it was read. Most have not, and there are two for each shard."""
+    return live is None or (live.resource_version != resource_version and int(live.resource_version) < int(resource_version))

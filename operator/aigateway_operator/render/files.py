@@ -26,14 +26,10 @@ LIMIT_BYTES = 1024 * 1024
 class Document:
     """One document. `shard` is None for `config.yml`; `digest` is its SHA-256 in lower-case hex.
 
-    file, manifest_file: names of the file and of its manifest's in the mounted volume.
-
     What it says never changes; its bytes are let go once they are written, and rendered again for whoever asks after that.
     """
 
     shard: int | None
-    file: str
-    manifest_file: str
     digest: str
     size_bytes: int
     _render: Callable[[], str] = field(repr=False, compare=False)
@@ -43,6 +39,16 @@ class Document:
     def content(self) -> bytes:
         """The document as bytes."""
         return self._render().encode() if self._content is None else self._content
+
+    @property
+    def file(self) -> str:
+        """Name of the file in the mounted volume."""
+        return documents.document_file(self.shard)
+
+    @property
+    def manifest_file(self) -> str:
+        """Name of its manifest's file."""
+        return documents.document_manifest(self.shard)
 
     def let_go(self) -> None:
         """Keep the bytes no longer: they are as much again as all entries, and later rounds compare digests."""
@@ -62,9 +68,7 @@ def _models(entries: Sequence[Entry]) -> str:
 
 def _document(shard: int | None, render: Callable[[], str]) -> Document:
     content = render().encode()
-    file = documents.CONFIG_FILE if shard is None else documents.models_file(shard)
-    manifest_file = documents.CONFIG_MANIFEST if shard is None else documents.models_manifest(shard)
-    return Document(shard, file, manifest_file, sha256(content).hexdigest(), len(content), render, content)
+    return Document(shard, sha256(content).hexdigest(), len(content), render, content)
 
 
 def _config(settings: Settings, entries: Sequence[Entry]) -> str:

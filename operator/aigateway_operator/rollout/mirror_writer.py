@@ -32,7 +32,7 @@ from aigateway_config.mirror import (
 from aigateway_config.redis_connection import raise_if_cancelled, reason_of, redis_client
 from aigateway_operator.api.meta import GatewayKey
 from aigateway_operator.plan.mirroring import MirrorTarget
-from aigateway_operator.plan.outcome import MirrorDocument
+from aigateway_operator.plan.outcome import WrittenDocument
 from aigateway_operator.rollout.mirror_health import MirrorHealth
 from aigateway_operator.rollout.resolve import Unresolved
 
@@ -157,7 +157,7 @@ class MirrorWriter:
             known = self._signed[file] = manifest, key, sign(manifest, key)
         return known[2]
 
-    async def _publish(self, redis: Redis, gateway: GatewayKey, document: MirrorDocument, signature: str) -> None:
+    async def _publish(self, redis: Redis, gateway: GatewayKey, document: WrittenDocument, signature: str) -> None:
         """Publish a document for those that listen, before it is written; where that is not permitted they fetch it."""
         from redis.exceptions import NoPermissionError
 
@@ -171,7 +171,7 @@ class MirrorWriter:
             self._publishes = False
             self._log.info("Redis does not permit channel {}; pods fetch documents", channel)
 
-    async def _put(self, redis: Redis, gateway: GatewayKey, file: str, document: MirrorDocument, signature: str) -> None:
+    async def _put(self, redis: Redis, gateway: GatewayKey, file: str, document: WrittenDocument, signature: str) -> None:
         key = document_key(str(gateway), file)
         message = Invalidation(key=key, gateway=str(gateway), document=file, revision=document.revision)
         fields: Any = {DOCUMENT: document.content, MANIFEST: document.manifest, SIGNATURE: signature}

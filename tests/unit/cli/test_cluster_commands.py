@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -166,26 +169,40 @@ def test_fresh_object_is_pending_and_never_ready(stage: FakeStage) -> None:
     assert (seen["state"], seen["reason"]) == ("Pending", "Pending")
 
 
+def _look_again(monkeypatch: pytest.MonkeyPatch, then: Mapping[int, Callable[[], None]], looks: int) -> None:
+    """Let no pause of a watch take time: before these looks something happens, and after the last comes Ctrl-C."""
+    numbers, real_sleep = count(), asyncio.sleep
+
+    async def next_look(seconds: float) -> None:
+        number = next(numbers) if seconds else -1
+        then.get(number, lambda: None)()
+        if number == looks:
+            raise asyncio.CancelledError
+        await real_sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", next_look)
+
+
+def _away(stage: FakeStage) -> None:
+    stage.cluster.faults[VIRTUAL_MODELS] = Unavailable("GET … timed out")
+
+
+def _back(stage: FakeStage) -> None:
+    del stage.cluster.faults[VIRTUAL_MODELS]
+
+
 def test_watch_outlives_a_cluster_that_is_away_and_prints_only_changes(
     stage: FakeStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Off a terminal a look is printed when something changed; a failed look is told and survived."""
     stage.create(gateway(), keys())
     stage.settle()
-    rounds, real_sleep = iter(range(10)), asyncio.sleep
 
-    async def next_round(seconds: float) -> None:
-        number = next(rounds) if seconds else -1
-        if number == 1:
-            stage.cluster.faults[VIRTUAL_MODELS] = Unavailable("GET … timed out")
-        elif number == 2:
-            del stage.cluster.faults[VIRTUAL_MODELS]
-            stage.create(model())
-        elif number == 4:
-            raise asyncio.CancelledError
-        await real_sleep(0)
+    def back() -> None:
+        _back(stage)
+        stage.create(model())
 
-    monkeypatch.setattr(asyncio, "sleep", next_round)
+    _look_again(monkeypatch, {1: partial(_away, stage), 2: back}, looks=4)
     seen = stage.run("status", "-n", "ai", "--watch", "-o", "json")
     assert seen.code == Exit.INTERRUPTED
     assert [line.count('"Pending"') > 0 for line in seen.out.splitlines()] == [False, True], seen.out
@@ -198,19 +215,7 @@ def test_watch_says_once_that_a_cluster_is_away_and_again_when_it_goes_away_agai
     """A log of a night without the API server is a line, not one every two seconds."""
     stage.create(gateway(), keys())
     stage.settle()
-    rounds, real_sleep = iter(range(10)), asyncio.sleep
-
-    async def next_round(seconds: float) -> None:
-        number = next(rounds) if seconds else -1
-        if number in (0, 5):
-            stage.cluster.faults[VIRTUAL_MODELS] = Unavailable("GET … timed out")
-        elif number == 4:
-            del stage.cluster.faults[VIRTUAL_MODELS]
-        elif number == 8:
-            raise asyncio.CancelledError
-        await real_sleep(0)
-
-    monkeypatch.setattr(asyncio, "sleep", next_round)
+    _look_again(monkeypatch, {0: partial(_away, stage), 4: partial(_back, stage), 5: partial(_away, stage)}, looks=8)
     assert stage.run("status", "-n", "ai", "--watch").err.count("trying again") == 2
 
 

@@ -17,7 +17,7 @@ from aigateway_config import api_access
 from aigateway_config.api_access import ApiAccess
 from aigateway_config.api_watch import ApiWatch, files_of
 from aigateway_config.errors import SourceFault
-from aigateway_config.source import MemoryReading, Reading
+from aigateway_config.source import MemoryReading, Offer, Reading
 from aigateway_config.state import State
 from aigateway_operator.api.meta import GATEWAY_LABEL, GatewayKey
 from aigateway_operator.plan.names import config_map_name
@@ -66,6 +66,17 @@ async def silence(_request: web.Request) -> web.StreamResponse:
     return web.Response()
 
 
+@asynccontextmanager
+async def running(source: ApiWatch, offer: Offer) -> AsyncIterator[asyncio.Task[None]]:
+    """Run a source for as long as the context lasts."""
+    task = asyncio.create_task(source.run(offer))
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
 async def expect(source: ApiWatch, files: dict[str, bytes], within_seconds: float = 20) -> None:
     """Run the source until it offers exactly these files."""
     offered: list[dict[str, bytes]] = []
@@ -74,8 +85,7 @@ async def expect(source: ApiWatch, files: dict[str, bytes], within_seconds: floa
         assert isinstance(reading, MemoryReading)
         offered.append(dict(reading.files))
 
-    task = asyncio.create_task(source.run(offer))
-    try:
+    async with running(source, offer) as task:
 
         async def check() -> None:
             assert not task.done(), task
@@ -83,9 +93,6 @@ async def expect(source: ApiWatch, files: dict[str, bytes], within_seconds: floa
             assert offered[-1] == files
 
         await eventually_async(check, within_seconds=within_seconds, every_seconds=0.01)
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 def test_a_pod_without_a_service_account_is_told_what_to_do(tmp_path: Path) -> None:
@@ -218,12 +225,8 @@ async def test_the_text_of_a_document_in_force_is_let_go_of() -> None:
         async def told(count: int) -> None:
             assert len(offered) == count
 
-        task = asyncio.create_task(source.run(offer))
-        try:
+        async with running(source, offer):
             await eventually_async(partial(told, 2), within_seconds=20, every_seconds=0.01)
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
     assert offered == [first, later], "what is in force is not offered again, and what has another number is, with its text"
     assert state.configuration is not None
     assert state.configuration.documents["config.yml"].revision == writer.revision
@@ -276,12 +279,8 @@ async def test_an_edit_brings_its_document_and_those_that_wait_and_no_others() -
         async def told() -> None:
             assert len(offered) == 3
 
-        task = asyncio.create_task(source.run(offer))
-        try:
+        async with running(source, offer):
             await eventually_async(told, within_seconds=20, every_seconds=0.01)
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
     waiting = {"models-00.yml", "models-00.manifest.json"}
     assert offered == [first.keys(), waiting, waiting | {"models-01.yml", "models-01.manifest.json"}]
     assert state.configuration is not None
@@ -324,12 +323,8 @@ async def test_what_a_new_list_shows_mended_is_no_fault_any_more() -> None:
         async def judged() -> None:
             assert len(told) == 3
 
-        task = asyncio.create_task(source.run(offer))
-        try:
+        async with running(source, offer):
             await eventually_async(judged, within_seconds=20, every_seconds=0.01)
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
     assert told == [[], ["ManifestInvalid"], []]
 
 
@@ -434,12 +429,8 @@ async def test_what_the_server_says_is_told_in_its_own_words(caplog: pytest.LogC
 
     async with api_server(refused_first, broken) as access:
         source = ApiWatch("main", access=access)
-        task = asyncio.create_task(source.run(_ignore))
-        try:
+        async with running(source, _ignore):
             await eventually_async(is_told, within_seconds=20, every_seconds=0.01)
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
 
 async def _ignore(_reading: Reading) -> None:

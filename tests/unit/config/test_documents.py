@@ -82,8 +82,8 @@ def test_the_major_of_a_schema_is_a_number_or_none(schema: str, major: int) -> N
 
 def test_files_are_named_by_shard() -> None:
     """Two digits, so that they sort."""
-    assert documents.models_file(7) == "models-07.yml"
-    assert documents.models_manifest(7) == "models-07.manifest.json"
+    assert documents.document_file(7) == "models-07.yml"
+    assert documents.document_manifest(7) == "models-07.manifest.json"
     assert documents.credentials_manifest(7) == "_manifest-07.json"
     assert documents.credentials_manifest(None) == "_manifest.json"
 

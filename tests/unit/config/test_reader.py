@@ -313,6 +313,29 @@ async def test_only_what_is_quick_to_judge_is_judged_on_the_loop(count: int, pla
     assert reading.threads == {place}
 
 
+class OnDisk:
+    """A reading that is not in memory: what it brings may take as long as a disk does."""
+
+    def __init__(self, noted: Noted) -> None:
+        self._noted = noted
+        self.names, self.read, self.credentials = noted.names, noted.read, None
+
+
+@pytest.mark.parametrize("place", ["disk", "memory, with credentials"])
+async def test_what_comes_from_files_holds_no_loop_up_however_small_it_is(place: str) -> None:
+    """A disk that hangs would stop every request; credentials in memory are what a volume's are in tests."""
+    writer, volume, api = make_writer(), Hand(), Hand("api")
+    async with ConfigReader([volume, api]) as reader:
+        credentials = MemoryReading(writer.credentials)
+        if place == "disk":
+            await volume.give(MemoryReading({}, credentials))
+            await api.give(OnDisk(noted := Noted(writer.files)))
+        else:
+            await volume.give(noted := Noted(writer.files, credentials))
+        assert reader.current is not None, reader.error
+    assert noted.threads == {"aigateway-config_0"}
+
+
 # -- what a configuration answers
 
 

@@ -50,7 +50,7 @@ def test_an_edit_does_not_go_through_what_other_documents_hold(source: str) -> N
     assert {writer.shard_of(name) for name in writer.models} == {0, 1}
     state, before = started(writer.write())
     take(state, writer.reading(documents_only=True), "api")
-    guard(state, documents.models_file(shard))
+    guard(state, documents.document_file(shard))
 
     old = dict(writer.files)
     writer.models[EDITED]["use"] = False

@@ -696,7 +696,7 @@ def test_a_shard_beyond_their_number_is_refused() -> None:
     manifest = {**json.loads(writer.files["config.manifest.json"]), "shards": 2}
     for shard, fits in ((1, True), (2, False), (63, False)):
         content = json.dumps({**manifest, "shard": shard}).encode()
-        name = documents.models_manifest(shard)
+        name = documents.document_manifest(shard)
         if fits:
             assert parse_manifest(name, content).shards == 2
             continue
