@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import ssl
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -44,6 +46,21 @@ def require_binaries(names: Sequence[str]) -> dict[str, Path]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Slow tests come first: the other workers would wait for one that begins last."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _contexts_of_python_3_13() -> Iterator[None]:
+    """The image's Python refuses certificates that others believe, unless it is told otherwise (`aigateway_config.tls`)."""
+    make = ssl.create_default_context
+
+    def strict(*arguments: Any, **named: Any) -> ssl.SSLContext:
+        context = make(*arguments, **named)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
+        return context
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl, "create_default_context", strict)
+        yield
 
 
 @pytest.fixture(autouse=True)

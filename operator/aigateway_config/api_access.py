@@ -11,7 +11,6 @@ import asyncio
 import json
 import os
 import random
-import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ import aiohttp
 from aigateway_config.api_objects import Event, Page, Status, cut_frames, parse_event, parse_page, parse_status
 from aigateway_config.errors import ConfigError, SourceFault
 from aigateway_config.protobuf import CONTENT_TYPE, MAGIC
+from aigateway_config.tls import client_context
 
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 CONNECT_SECONDS: Final = 5.0
@@ -150,7 +150,7 @@ class ConfigMaps:
 async def open_config_maps(access: ApiAccess) -> AsyncIterator[ConfigMaps]:
     """Open a client. Raises SourceFault if the CA file cannot be used; sends nothing yet."""
     try:
-        context = await asyncio.to_thread(ssl.create_default_context, cafile=access.ca_file)
+        context = await asyncio.to_thread(client_context, access.ca_file)
     except (OSError, ValueError) as error:
         raise SourceFault(
             f"the CA file {access.ca_file} of the API server cannot be used ({error}); name a readable PEM file"

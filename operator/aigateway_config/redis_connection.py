@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aigateway_config.mirror import RedisEndpoint
 from aigateway_config.resolving import AddressRefused
+from aigateway_config.tls import client_context
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -79,7 +80,7 @@ def _tls_context(endpoint: RedisEndpoint) -> ssl.SSLContext | None:
     if not endpoint.tls:
         return None
     try:
-        return ssl.create_default_context(cadata=endpoint.ca)
+        return client_context(ca=endpoint.ca)
     except (ssl.SSLError, ValueError):
         raise NotACertificate("the CA is no certificate in PEM form") from None
 

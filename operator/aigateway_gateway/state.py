@@ -6,12 +6,14 @@ configuration or the new one.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from loguru import logger
 
 from aigateway_config.configuration import Configuration
+from aigateway_config.tls import client_context
 from aigateway_gateway.access import AccessLog
 from aigateway_gateway.debugging import explain
 from aigateway_gateway.limits import Gates
@@ -72,7 +74,8 @@ class Gateway:
 
     async def open(self) -> None:
         """Begin to follow the reader."""
-        self._upstream = Upstream(self.settings.allow_addresses, self.settings.connect_timeout_seconds)
+        tls = await asyncio.to_thread(client_context)  # reads the system's CAs
+        self._upstream = Upstream(self.settings.allow_addresses, self.settings.connect_timeout_seconds, tls)
         self._unsubscribe = self.reader.subscribe(self._changed)
 
     async def close(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -47,7 +48,8 @@ class ForbiddenAddress(OSError):
 class Upstream:
     """The HTTP client of one worker. Made inside its event loop; `close` ends every connection."""
 
-    def __init__(self, allowed: Networks, connect_timeout_seconds: float) -> None:
+    def __init__(self, allowed: Networks, connect_timeout_seconds: float, tls: ssl.SSLContext) -> None:
+        """`tls`: which certificates of backends are believed."""
         self._allowed = allowed
         connector = aiohttp.TCPConnector(
             limit=0,  # gates limit, per backend; a limit of the pool would let one backend starve the others
@@ -55,6 +57,7 @@ class Upstream:
             keepalive_timeout=_POOL_IDLE_SECONDS,
             ttl_dns_cache=_DNS_CACHE_SECONDS,
             socket_factory=self._open_socket,
+            ssl=tls,
         )
         self._session = aiohttp.ClientSession(
             connector=connector,

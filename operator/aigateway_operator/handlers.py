@@ -25,6 +25,7 @@ from kopf._cogs.clients.errors import APIError  # not public; kopf is pinned to 
 from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory  # the same
 from loguru import logger
 
+from aigateway_config.tls import as_others_verify
 from aigateway_operator.errors import SettingsError
 from aigateway_operator.kube.access import ClusterAccess
 from aigateway_operator.kube.answers import drop_managed_fields
@@ -272,7 +273,7 @@ class KopfSource:
         # The session is ours, so that its connections can be closed for certain: kopf leaves them to the garbage collector
         # when it is stopped while it starts.
         session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
+            connector=aiohttp.TCPConnector(limit=0, ssl=as_others_verify(info.as_ssl_context())),
             headers={**info.as_http_headers(), "Accept-Encoding": "identity"},  # as `kube.transport`: the network is local
             proxy=found.proxy,
             response_class=taking_pages(KINDS, self._hand_over_page),

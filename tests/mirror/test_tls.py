@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ async def test_documents_travel_by_tls_with_the_ca_of_the_resource(
         ("another name", "presents a certificate that is not trusted"),
         ("no CA at all", "presents a certificate that is not trusted"),
         ("no certificate", "is no certificate in PEM form"),
-        ("no TLS", "does not answer"),
+        ("no TLS", "does not answer|does not speak TLS as agreed"),  # as the loop of this Python tells it
     ],
 )
 async def test_a_redis_that_cannot_be_trusted_gets_nothing(
@@ -79,7 +80,7 @@ async def test_a_redis_that_cannot_be_trusted_gets_nothing(
         operator.mirrors.set_target(KEY, gateway.target())
 
         async def says() -> None:
-            assert said in (operator.mirrors.trouble(KEY) or ""), operator.mirrors.trouble(KEY)
+            assert re.search(said, operator.mirrors.trouble(KEY) or ""), operator.mirrors.trouble(KEY)
 
         await eventually_async(says, within_seconds=10)
         assert await keys(redis) == []

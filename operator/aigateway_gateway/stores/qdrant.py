@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import warnings
 from dataclasses import dataclass
 from importlib import import_module
@@ -13,6 +12,7 @@ from pydantic import SecretStr
 
 from aigateway_config import documents
 from aigateway_config.addresses import Networks
+from aigateway_config.tls import client_context
 from aigateway_gateway.stores.store import check_host
 
 
@@ -43,8 +43,9 @@ class QdrantStore:
         module = await asyncio.to_thread(import_module, "qdrant_client")
         tls = settings.tls is not None and settings.tls.enabled
         options: dict[str, Any] = {"trust_env": False}
-        if tls and values.ca is not None:
-            options["verify"] = ssl.create_default_context(cadata=values.ca.get_secret_value())
+        if tls:
+            ca = None if values.ca is None else values.ca.get_secret_value()
+            options["verify"] = await asyncio.to_thread(client_context, ca=ca)
         with warnings.catch_warnings():
             # It warns of a key without TLS, which is what the configuration says and rules allow inside a cluster.
             warnings.simplefilter("ignore", UserWarning)

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from aigateway_config import documents
 from aigateway_config.addresses import Networks
+from aigateway_config.tls import PARTIAL, STRICT
 from aigateway_gateway.stores.store import check_host
 
 
@@ -47,6 +48,7 @@ class RedisClient:
         }
         if settings.tls is not None and settings.tls.enabled:
             options |= {"ssl": True, "ssl_ca_data": None if values.ca is None else values.ca.get_secret_value()}
+            options |= {"ssl_exclude_verify_flags": [STRICT], "ssl_include_verify_flags": [PARTIAL]}
         return cls(module.Redis(host=settings.host, port=settings.port, **options))
 
     async def check(self) -> str:

@@ -10,6 +10,8 @@ import ssl
 from collections import OrderedDict
 from typing import Final
 
+from aigateway_config.tls import client_context
+
 MAX_KEPT: Final = 64
 
 
@@ -35,11 +37,11 @@ class Trust:
 
 def _make(ca: bytes | None) -> ssl.SSLContext:
     if ca is None:
-        context = ssl.create_default_context()
+        context = client_context()
     else:
         text = ca.decode("ascii", "replace")
         if "-----BEGIN CERTIFICATE-----" not in text:
             raise ValueError("no certificate in PEM form")
-        context = ssl.create_default_context(cadata=text)
+        context = client_context(ca=text)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context

@@ -76,6 +76,7 @@ class ClusterAccess:
             configuration.host = self.server_override.rstrip("/")
         if configuration.proxy is None:
             configuration.proxy = _proxy_of_environment(configuration.host)
+        configuration.disable_strict_ssl_verification = True  # see `aigateway_config.tls`
         # Watches take a connection each: with the default of 100, thirty-four namespaces would starve every other call.
         configuration.connection_pool_maxsize = 0
         # trust_env would read netrc before each request; the proxy is settled above.

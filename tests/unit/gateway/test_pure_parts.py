@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
+from aigateway_config.tls import client_context
 from aigateway_gateway.access import Access
 from aigateway_gateway.keys import Keyring, bearer
 from aigateway_gateway.limits import Gate, Gates
@@ -250,7 +251,7 @@ async def test_sockets_are_opened_only_for_addresses_that_are_allowed(address: s
     """The check sees the address that is really connected to, whatever name it came from."""
     import socket
 
-    upstream = Upstream((), 1)
+    upstream = Upstream((), 1, client_context())
     try:
         where = (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 443))
         if forbidden:
