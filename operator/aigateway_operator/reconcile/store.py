@@ -61,9 +61,11 @@ def _text(spec: Any) -> bytes:
     except orjson.JSONEncodeError:
         pass
     try:
-        return json.dumps(spec, separators=(",", ":")).encode()
+        text = json.dumps(spec, separators=(",", ":")).encode()
+        orjson.loads(text)  # which reads 1,024 levels; json writes ten thousand since Python 3.12
     except (RecursionError, ValueError):
         return b"null"
+    return text
 
 
 def _sharing(known: Stored, stored: Stored) -> Stored:
