@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import compileall
 import json
 import sys
 import tempfile
@@ -93,6 +94,7 @@ def _run(suites: Sequence[Suite], plan: Plan, command: str) -> Result:
     about = {"started": started.strftime("%Y-%m-%d %H:%M UTC"), "command": command, "depth": plan.depth, **machine.describe()}
     for name, value in about.items():
         _say(f"{name}: {value}")
+    compileall.compile_dir(page.ROOT / "operator", quiet=1)  # as in images: else each start compiles what was edited last
     _say(f"about {sum(suite.about(plan.depth) for suite in suites):.0f} minutes on 2 quiet cores")
     for suite in suites:
         _say(f"{suite.name}: {suite.shows}, about {suite.about(plan.depth):g} minutes …")

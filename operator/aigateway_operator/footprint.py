@@ -16,8 +16,9 @@ from typing import Final
 _M_MMAP_THRESHOLD: Final = -3
 LARGE_BYTES: Final = 128 * 1024
 """From this size on a buffer is the system's: what the C library begins with. Documents of most gateways are smaller."""
-TLS_BYTES: Final = 32 * 1024
-"""What is read from a connection at once. Each connection holds on to two to three times as much: a burst leaves a dozen."""
+TLS_BYTES: Final = 16 * 1024
+"""What is read from a connection at once. Each connection holds on to two to three times as much: a burst leaves a dozen. It is
+also what is sent at once (`kube.transport.PIECE_BYTES`)."""
 
 
 def stay_small() -> None:

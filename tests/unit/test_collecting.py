@@ -64,11 +64,32 @@ def test_thirty_thousand_objects_that_stay_cause_a_full_collection() -> None:
         seen.extend([found["generation"]] if phase == "stop" else [])
 
     freeze_what_is_there()
-    gc.collect()  # Python reckons with what is frozen until the next full collection, and here that is a whole test run
     gc.callbacks.append(note)
     try:
         kept = [[number] for number in range(30_000)]
         assert 2 in seen, (len(kept), seen)
+    finally:
+        gc.callbacks.remove(note)
+        gc.unfreeze()
+
+
+def test_no_full_collection_while_the_start_lasts() -> None:
+    """What is listed stays: walking all of it again with every quarter more took 0.6 s of a start with 10,000 models."""
+    seen: list[int] = []
+
+    def note(phase: str, found: dict[str, int]) -> None:
+        seen.extend([found["generation"]] if phase == "stop" else [])
+
+    freeze_what_is_there(starting=True)
+    gc.callbacks.append(note)
+    try:
+        kept = [[number] for number in range(60_000)]
+        assert 1 in seen, "what is young and refers to itself is still found"
+        assert 2 not in seen, len(kept)
+        freeze_what_is_there()
+        seen.clear()
+        more = [[number] for number in range(10_000)]
+        assert 2 in seen, (len(more), "what is there now is counted as what was there at the start")
     finally:
         gc.callbacks.remove(note)
         gc.unfreeze()

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from aigateway_operator import main
+from aigateway_operator import main, serving
 from aigateway_operator.api.meta import GatewayKey
 from aigateway_operator.kube.client import KubeClient
 from aigateway_operator.kube.transport import Transport
@@ -31,6 +31,7 @@ class Source:
 @dataclass
 class Store:
     changes: int = 0
+    listed: bool = False
 
 
 @dataclass
@@ -119,3 +120,23 @@ async def test_each_start_of_kopf_is_a_sign_of_a_list_the_first_one_too() -> Non
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+@virtual
+@pytest.mark.parametrize("ends", [True, False])
+async def test_a_start_ends_when_nothing_is_left_to_do_or_after_a_minute(ends: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until then no full collection finds garbage, so it must end, in an outage of the API server too."""
+    frozen: list[float] = []
+    supervised, clock = Supervised(), asyncio.get_running_loop().time
+    began, controller = clock(), supervised.controller
+    monkeypatch.setattr(serving, "freeze_what_is_there", lambda: frozen.append(clock() - began))
+    task = asyncio.create_task(serving._end_start(cast(main.Operator, supervised)))
+    await asyncio.sleep(5)
+    controller.idle, controller.store.listed = False, True
+    await asyncio.sleep(5)
+    assert frozen == []
+    controller.idle = ends
+    await asyncio.sleep(serving.START_SECONDS)
+    assert task.done()
+    (at,) = frozen
+    assert at == pytest.approx(10 if ends else serving.START_SECONDS, abs=2 * serving.LOOK_SECONDS)

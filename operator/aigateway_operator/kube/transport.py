@@ -16,6 +16,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
 from kubernetes.aio.client.rest import RESTClientObject
 from loguru import logger
 from yarl import URL
@@ -30,6 +31,9 @@ CONNECT_SECONDS: Final = 5.0
 CLOSING_SECONDS: Final = 0.05
 """TLS connections that are closed need some turns of the loop to end; a loop that ends before leaves sockets open."""
 READ_BYTES: Final = 2**16
+PIECE_BYTES: Final = 2**14
+"""What a connection is given to send at once: a record of TLS. OpenSSL keeps room for the most that ever waited to be sent, for
+as long as the connection lasts, and documents come by all of them in turn."""
 
 Query = Mapping[str, str]
 
@@ -42,6 +46,16 @@ class _Rest(RESTClientObject):
         if self.pool_manager is None:
             self.pool_manager = self._create_pool_manager()
         return self.pool_manager
+
+
+class _Body(aiohttp.BytesPayload):
+    """A body that is sent piece by piece; like any bytes it can be sent again."""
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        """Write it, no more than `content_length` bytes where that is not None."""
+        whole = self._value[:content_length]
+        for start in range(0, len(whole), PIECE_BYTES):
+            await writer.write(whole[start : start + PIECE_BYTES])
 
 
 class Transport:
@@ -133,12 +147,13 @@ class Transport:
                 raise Unavailable(f"{what} was not sent: the client is closed")
             sent = {**self._headers, **(headers or {})} | ({"Authorization": token} if token else {})
             url = URL(self.server + path + (f"?{urlencode(query)}" if query else ""), encoded=True)
+            data = None if body is None else _Body(body)
             extra = {"proxy": rest.proxy, "proxy_headers": rest.proxy_headers}
             if self._configuration.tls_server_name:
                 extra["server_hostname"] = self._configuration.tls_server_name
             try:
                 response = await rest.open().request(
-                    method, url, data=body, headers=sent, timeout=timeout, allow_redirects=False, **extra
+                    method, url, data=data, headers=sent, timeout=timeout, allow_redirects=False, **extra
                 )
             except (aiohttp.ClientError, OSError) as error:
                 stale = isinstance(error, aiohttp.ClientConnectorCertificateError) and attempt == 1

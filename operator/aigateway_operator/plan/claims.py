@@ -18,21 +18,26 @@ import orjson
 
 from aigateway_operator.plan.known import Known
 from aigateway_operator.plan.snapshot import Served
+from aigateway_operator.render.entries import Entry
 from aigateway_operator.rules import RuleContext, check_entry
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One model's place in the documents. `kept`: the entry is the last good one, not what the object says now."""
+    """One model's place in the documents. `kept`: the entry is the last good one, not what the object says now.
+
+    entry, source: as in `Served`, which says besides since when pods have it.
+    """
 
     owner: str
-    served: Served
+    entry: Entry
+    source: str
     kept: bool
 
     @property
     def name(self) -> str:
         """Public name."""
-        return self.served.entry.model_name
+        return self.entry.model_name
 
 
 @dataclass(slots=True)
@@ -144,9 +149,9 @@ def _asks(owner: str, known: Known, context: RuleContext, place: Claim | None) -
     """
     stored, assessment, before = known.stored(owner), known.assessments.get(owner), known.served.get(owner)
     if stored is not None and assessment is not None and assessment.entry is not None:
-        yield _same_or(place, Claim(owner, Served(assessment.entry, stored.source), kept=False))
+        yield _same_or(place, Claim(owner, assessment.entry, stored.source, kept=False))
     if stored is not None and before is not None and before.source == stored.source and still_allowed(before, context):
-        yield _same_or(place, Claim(owner, before, kept=True))
+        yield _same_or(place, Claim(owner, before.entry, before.source, kept=True))
 
 
 def _same_or(place: Claim | None, claim: Claim) -> Claim:

@@ -53,7 +53,7 @@ class Fitted:
 def source_bytes(claims: Collection[Claim]) -> int:
     """Return the bytes that models take in the manifest of their document: `"name":"source",` each."""
     names = "".join(encode_texts([claim.name for claim in claims]))
-    return len(names.encode()) + sum(len(claim.served.source) + 4 for claim in claims)
+    return len(names.encode()) + sum(len(claim.source) + 4 for claim in claims)
 
 
 @dataclass(slots=True)
@@ -68,7 +68,7 @@ class _Load:
 
     def put(self, claim: Claim) -> None:
         self.document += _claim_bytes(claim)
-        self.use(claim.served.entry.credentials)
+        self.use(claim.entry.credentials)
 
     def use(self, credentials: Mapping[str, SecretRef | None]) -> None:
         for file, ref in credentials.items():
@@ -78,7 +78,7 @@ class _Load:
 
     def take(self, claim: Claim) -> None:
         self.document -= _claim_bytes(claim)
-        for file, ref in claim.served.entry.credentials.items():
+        for file, ref in claim.entry.credentials.items():
             self._uses[file] -= 1
             if self._uses[file] == 0:
                 self.credentials -= self.file_bytes(self.shard, file, ref)
@@ -93,7 +93,7 @@ class _Load:
 
 
 def _claim_bytes(claim: Claim) -> int:
-    line = len(encode_text(claim.name).encode()) + len(claim.served.entry.text.encode()) + _LINE_BYTES
+    line = len(encode_text(claim.name).encode()) + len(claim.entry.text.encode()) + _LINE_BYTES
     return line + source_bytes((claim,))
 
 
@@ -120,12 +120,13 @@ def _as_served(claims: Iterable[Claim], wanted: Layout, last_good: LastGood, sha
     layout: Layout = {shard: {} for shard in wanted}
     for claim in sorted(claims, key=lambda claim: claim.owner):
         before = last_good.served.get(claim.owner)
-        if before is None or before.source != claim.served.source:
+        if before is None or before.source != claim.source:
             continue
-        same = claim.served == before
+        same = claim.entry == before.entry
         if same or still_allowed(before, last_good.context):
             place = layout[_shard_of(before.entry.model_name, shards)]
-            place.setdefault(before.entry.model_name, claim if same else Claim(claim.owner, before, kept=True))
+            stays = claim if same else Claim(claim.owner, before.entry, before.source, kept=True)
+            place.setdefault(before.entry.model_name, stays)
     return layout
 
 

@@ -7,6 +7,7 @@ somebody asks for it: documents come first.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache, partial
 
@@ -33,10 +34,10 @@ def plan(snapshot: Snapshot, memo: Memo, now: float) -> Plan:
     outcome = Outcome(known.assessments, memo.claims, known.valid, known.off)
     number = memo.plans
 
-    def say() -> tuple[StatusWrite, ...]:
+    def say() -> Iterator[StatusWrite]:
         if memo.plans != number:
             raise RuntimeError("statuses of a plan were asked for after the next plan was made")
-        return tuple(statuses(snapshot, memo, outcome))
+        return statuses(snapshot, memo, outcome)
 
     gateway = snapshot.gateway
     if gateway is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -74,7 +74,7 @@ class Plan:
     delivery: Delivery | None = None
     renumbered: bool = False
     probing: Probing | None = None
-    make_statuses: Callable[[], tuple[StatusWrite, ...]] = field(default=lambda: (), repr=False, compare=False)
+    make_statuses: Callable[[], Iterator[StatusWrite]] = field(default=lambda: iter(()), repr=False, compare=False)
 
     @cached_property
     def statuses(self) -> tuple[StatusWrite, ...]:
@@ -83,4 +83,4 @@ class Plan:
         Made when they are first asked for, so that writes need not wait for them, and from then on taken for said. Raises
         RuntimeError when another plan has been made with the memo meanwhile.
         """
-        return self.make_statuses()
+        return tuple(self.make_statuses())

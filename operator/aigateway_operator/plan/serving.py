@@ -6,7 +6,7 @@ Where the round before said what is served now, only units that are other object
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from aigateway_operator.plan import names
 from aigateway_operator.plan.changes import Renewed, changed_keys
@@ -86,14 +86,14 @@ def _with_revision(claim: Claim, snapshot: Snapshot, current: int) -> Served:
     What nobody remembers is taken from the status, if that speaks of this generation and can be true.
     """
     before = snapshot.served.get(claim.owner)
-    if before is None or (before.entry.model_name, before.entry.text) != (claim.name, claim.served.entry.text):
-        return replace(claim.served, revision=current)
-    if before.revision is not None and before == claim.served:
+    if before is None or (before.entry.model_name, before.entry.text) != (claim.name, claim.entry.text):
+        return Served(claim.entry, claim.source, current)
+    if before.revision is not None and (before.entry, before.source) == (claim.entry, claim.source):
         return before
     stored = snapshot.models.get(claim.owner)
     speaks = stored is not None and stored.told("observedGeneration") == stored.generation
     told = stored.told("revision") if stored is not None and speaks else 0
-    return replace(claim.served, revision=before.revision or (told if 0 < told <= current else current))
+    return Served(claim.entry, claim.source, before.revision or (told if 0 < told <= current else current))
 
 
 def settings_after(snapshot: Snapshot, outcome: Outcome) -> Settings | None:

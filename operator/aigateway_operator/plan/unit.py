@@ -40,4 +40,4 @@ class Unit:
     @property
     def sources(self) -> dict[str, str]:
         """Public model name → `name/uid8`."""
-        return {model_name: claim.served.source for model_name, claim in self.entries.items()}
+        return {model_name: claim.source for model_name, claim in self.entries.items()}

@@ -135,7 +135,7 @@ def _same(unit: Unit, entries: Entries, settings: Settings | None) -> bool:
 
 
 def _render(shard: int | None, entries: Entries, settings: Settings) -> Unit:
-    rendered = [claim.served.entry for claim in entries.values()]
+    rendered = [claim.entry for claim in entries.values()]
     document = render_config(settings, rendered) if shard is None else render_models(shard, rendered)
     credentials: dict[str, SecretRef | None] = dict(settings.credentials) if shard is None else {}
     for entry in rendered:

@@ -206,6 +206,8 @@ class Writing:
         if live is not None and live.intact and live.digests == wanted:
             return []
         values = {document.file: document.content, document.manifest_file: rendered.written.manifest}
+        if not self.own:  # a mirror sends the bytes once more; else the write has the last use of them, and no round may follow
+            document.let_go()
         return [Write(CONFIG_MAP, place.config_map_name, live, values, digests=wanted)]
 
     def _render_manifest(self, unit: Unit, revision: int) -> Rendered:

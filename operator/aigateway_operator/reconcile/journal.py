@@ -72,7 +72,7 @@ class Journal:
         self._told: dict[GatewayKey, _Told] = {}
 
     @property
-    def _keeps(self) -> bool:
+    def keeps(self) -> bool:
         """Whether anybody keeps records now. Those of a burst's edits would be a third of what its rounds compute."""
         return self._recorder is not None and self._recorder.keeps_operations
 
@@ -80,7 +80,7 @@ class Journal:
 
     def saw(self, resource: Resource, before: Stored | None, stored: Stored) -> None:
         """Take note of an object that was put into the store; only a generation that status does not know yet is an edit."""
-        if not self._keeps:
+        if not self.keeps:
             return
         same = before is not None and (before.uid, before.generation) == (stored.uid, stored.generation)
         if same or stored.told("observedGeneration") >= stored.generation:
@@ -91,7 +91,7 @@ class Journal:
 
     def saw_gone(self, resource: Resource, stored: Stored) -> None:
         """Take note of a deletion."""
-        if self._keeps:
+        if self.keeps:
             self._keep(_Edit(resource.kind, stored, stored, "delete", datetime.now(UTC)))
 
     def begin(self, resource: Resource, objects: Sequence[Stored]) -> None:
@@ -111,7 +111,7 @@ class Journal:
 
     def round_done(self, key: GatewayKey, snapshot: Snapshot, made: Plan, writes: int, seconds: float) -> None:
         """Tell what a round has judged, written, and learned of pods and stores. `seconds`: how long it took."""
-        if not self._keeps:
+        if not self.keeps:
             return
         told = self._told.setdefault(key, _Told())
         told.failure = ""
@@ -122,7 +122,7 @@ class Journal:
 
     def round_failed(self, key: GatewayKey, reason: str) -> None:
         """Tell that a round failed, once until another reason or a success."""
-        if not self._keeps:
+        if not self.keeps:
             return
         told = self._told.setdefault(key, _Told())
         kind = reason[:80]

@@ -10,11 +10,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from heapq import heappop, heappush
-from itertools import count
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from loguru import logger
 
@@ -39,7 +38,8 @@ ROOM_SECONDS: Final = 0.1
 GATEWAY_INTERVAL_SECONDS: Final = 1.0
 """Least time between two status writes of one GatewayConfig: its counts move with every model of a burst.
 
-That all pods have taken up a revision is told at once: people and pipelines wait for it, and it comes once a revision.
+That all pods have taken up a revision is told at once: people and pipelines wait for it, and it comes once a revision. So is
+what has become of an edit, once a generation: models do not change that of their GatewayConfig.
 """
 CONFLICT_SECONDS: Final = 0.1
 RETRY_SECONDS: Final = 2.0
@@ -52,28 +52,58 @@ RESOURCES: Final[dict[str, Resource]] = {meta.VIRTUAL_MODEL: VIRTUAL_MODELS, met
 _LAGGING: Final = frozenset({Reason.STRAGGLERS, Reason.UNREACHABLE})
 
 
-_Place = tuple[Resource, ObjectKey]
+class _Place(NamedTuple):
+    """An object whose status is written."""
+
+    resource: Resource
+    namespace: str
+    name: str
+
+    @property
+    def key(self) -> ObjectKey:
+        """Its name as the store has it."""
+        return ObjectKey(self.namespace, self.name)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Wish:
-    """A status that waits. packed: a StatusWrite; after a burst thousands wait, and unpacked each is four times as large."""
+    """A status that waits, as do thousands after a burst: 0.3 kB each. uid, packed: what its place does not say of it.
 
+    Wishes are sorted by when they are due. Another time takes another wish, so that the one in the queue is passed over.
+    """
+
+    place: _Place
+    uid: str
     packed: bytes
     not_before: float
     failures: int = 0
 
+    def __lt__(self, other: _Wish) -> bool:
+        return self.not_before < other.not_before
+
 
 def _packed(write: StatusWrite) -> bytes:
-    verdicts = [(verdict.type, verdict.status, verdict.reason, verdict.message) for verdict in write.verdicts]
-    whole = (write.kind, write.name, write.uid, write.generation, verdicts, write.fields, write.urgent)
-    return pack(json.dumps(whole).encode())
+    """Return it packed, in the words of a status, which `packed` knows by heart."""
+    said = [
+        {
+            "message": verdict.message,
+            "observedGeneration": write.generation,
+            "reason": verdict.reason,
+            "status": verdict.status,
+            "type": verdict.type,
+        }
+        for verdict in write.verdicts
+    ]
+    whole = {"conditions": said, "fields": write.fields, "observedGeneration": write.generation}
+    return pack(json.dumps(whole, separators=(",", ":")).encode())
 
 
-def _unpacked(packed: bytes) -> StatusWrite:
-    kind, name, uid, generation, verdicts, fields, urgent = json.loads(unpack(packed))
-    said = tuple(Verdict(ConditionType(what), status, Reason(reason), text) for what, status, reason, text in verdicts)
-    return StatusWrite(kind, name, uid, generation, said, fields, urgent)
+def _unpacked(wish: _Wish) -> StatusWrite:
+    whole, place = json.loads(unpack(wish.packed)), wish.place
+    said = tuple(
+        Verdict(ConditionType(one["type"]), one["status"], Reason(one["reason"]), one["message"]) for one in whole["conditions"]
+    )
+    return StatusWrite(place.resource.kind, place.name, wish.uid, whole["observedGeneration"], said, whole["fields"])
 
 
 def desired_status(write: StatusWrite, current: dict[str, Any], now: datetime) -> dict[str, Any]:
@@ -133,12 +163,11 @@ class StatusWriter:
         self._in_flight: set[_Place] = set()
         self._room_until = float("-inf")
         self._lagging: dict[ObjectKey, str] = {}
-        self._due: dict[Resource, list[tuple[float, int, _Place]]] = {GATEWAY_CONFIGS: [], VIRTUAL_MODELS: []}
-        """When each wish is due, soonest first. Entries of wishes that were moved, taken or dropped are passed over.
+        self._due: dict[Resource, list[_Wish]] = {GATEWAY_CONFIGS: [], VIRTUAL_MODELS: []}
+        """Every wish, the one that is due first in front. Those that were moved, taken or dropped are passed over.
 
         GatewayConfigs come first: after a burst thousands of models wait, and pipelines for what sums them up.
         """
-        self._numbers = count()
         self._changed = asyncio.Event()
         self.written = 0
 
@@ -146,31 +175,32 @@ class StatusWriter:
         """Ask for a status, to be written not before `after_seconds`; nothing happens if the object has it already."""
         resource, key = RESOURCES[write.kind], ObjectKey(namespace, write.name)
         stored = self._store.get(resource, key)
-        place = (resource, key)
         if stored is None or stored.uid != write.uid:
             return
+        place = _Place(resource, stored.namespace, stored.name)
+        urgent = write.urgent or (resource == GATEWAY_CONFIGS and stored.told("observedGeneration") != write.generation)
+        not_before = self._clock() + after_seconds
         waiting = self._wishes.get(place)
         if waiting is not None:
-            waiting.packed = _packed(write)
-            if write.urgent and not waiting.failures:
-                self._queue(place, waiting, self._clock())
+            waiting.uid, waiting.packed = stored.uid, _packed(write)
+            if urgent and not waiting.failures and not_before < waiting.not_before:
+                self._queue(replace(waiting, not_before=not_before))
             return
         if place not in self._in_flight and not _changes(write, stored.parse_status(), datetime.now(UTC)):
             return
-        not_before = self._clock() + after_seconds
-        if resource == GATEWAY_CONFIGS and not write.urgent:
+        if resource == GATEWAY_CONFIGS and not urgent:
             not_before = max(not_before, self._last.get(place, float("-inf")) + GATEWAY_INTERVAL_SECONDS)
-        self._wishes[place] = wish = _Wish(_packed(write), not_before)
-        self._queue(place, wish, not_before)
+        self._queue(_Wish(place, stored.uid, _packed(write), not_before))
 
     def in_flight(self, resource: Resource, key: ObjectKey) -> bool:
         """Tell whether a status of this object is being written: an event that changes nothing else is then our own."""
-        return (resource, key) in self._in_flight
+        return _Place(resource, *key) in self._in_flight
 
     def forget(self, resource: Resource, key: ObjectKey) -> None:
         """Drop what is remembered of an object that is gone."""
-        self._wishes.pop((resource, key), None)
-        self._last.pop((resource, key), None)
+        place = _Place(resource, *key)
+        self._wishes.pop(place, None)
+        self._last.pop(place, None)
         if resource == GATEWAY_CONFIGS:
             self._lagging.pop(key, None)
 
@@ -198,22 +228,22 @@ class StatusWriter:
 
     async def _work(self) -> None:
         while True:
-            place, wish = await self._take()
-            began = self._clock()
+            wish = await self._take()
+            place, began = wish.place, self._clock()
             try:
-                await self._write(place, wish)
+                await self._write(wish)
             except Exception:  # noqa: BLE001 - a fault of ours with one object must not stop the others
-                logger.bind(kind=place[0].kind, object=str(place[1])).exception("Writing a status broke")
-                self._retry_later(place, wish, RETRY_SECONDS)
+                logger.bind(kind=place.resource.kind, object=str(place.key)).exception("Writing a status broke")
+                self._retry_later(wish, RETRY_SECONDS)
             finally:
                 self._in_flight.discard(place)
                 now = self._clock()
                 self._room_until = now + min(ROOM_SECONDS, ROOM_FACTOR * (now - began))
                 if (waiting := self._wishes.get(place)) is not None:
-                    self._queue(place, waiting, waiting.not_before)  # it was passed over while this write was under way
+                    self._queue(waiting)  # it was passed over while this write was under way
                 self._changed.set()
 
-    async def _take(self) -> tuple[_Place, _Wish]:
+    async def _take(self) -> _Wish:
         """Wait for the wish that is due first and take it out, at a cost that hardly grows with those that wait."""
         while True:
             now = self._clock()
@@ -222,7 +252,7 @@ class StatusWriter:
             if taken is not None:
                 return taken
             self._changed.clear()
-            soonest = min((due[0][0] for due in self._due.values() if due), default=None)
+            soonest = min((due[0].not_before for due in self._due.values() if due), default=None)
             await wait(self._changed, None if soonest is None else max(soonest - now, pause))
 
     def _pause(self, now: float) -> float:
@@ -231,30 +261,32 @@ class StatusWriter:
             return 0.0
         return ROOM_SECONDS if self._in_flight else max(0.0, self._room_until - now)
 
-    def _take_due(self, now: float) -> tuple[_Place, _Wish] | None:
+    def _take_due(self, now: float) -> _Wish | None:
         for waiting in self._due.values():
-            while waiting and waiting[0][0] <= now:
-                due, _, place = heappop(waiting)
-                wish = self._wishes.get(place)
-                if wish is not None and wish.not_before == due and place not in self._in_flight:
-                    del self._wishes[place]
-                    self._in_flight.add(place)
-                    return place, wish
+            while waiting and waiting[0].not_before <= now:
+                wish = heappop(waiting)
+                if self._wishes.get(wish.place) is wish and wish.place not in self._in_flight:
+                    del self._wishes[wish.place]
+                    self._in_flight.add(wish.place)
+                    if not self._wishes:
+                        self._wishes = {}  # one that has held thousands keeps their room
+                    return wish
         return None
 
-    def _queue(self, place: _Place, wish: _Wish, not_before: float) -> None:
-        wish.not_before = not_before
-        heappush(self._due[place[0]], (not_before, next(self._numbers), place))
+    def _queue(self, wish: _Wish) -> None:
+        """Let a wish wait, in place of the one that its object has, if any."""
+        self._wishes[wish.place] = wish
+        heappush(self._due[wish.place.resource], wish)
         self._changed.set()
 
-    async def _write(self, place: _Place, wish: _Wish) -> None:
-        (resource, key), write = place, _unpacked(wish.packed)
+    async def _write(self, wish: _Wish) -> None:
+        resource, key, write = wish.place.resource, wish.place.key, _unpacked(wish)
         stored = self._store.get(resource, key)
         if stored is None or stored.uid != write.uid or stored.generation != write.generation:
             return
         if not self._leadership.is_leader:
             # Leadership may come back by an answer that was late; a real loss clears all wishes. No failure of the write's.
-            self._wish_again(place, _Wish(wish.packed, self._clock() + RETRY_SECONDS, wish.failures))
+            self._wish_again(replace(wish, not_before=self._clock() + RETRY_SECONDS))
             return
         current = stored.parse_status()
         wanted = desired_status(write, current, datetime.now(UTC))
@@ -265,19 +297,19 @@ class StatusWriter:
         try:
             answer = await self._cluster.patch_status(resource, key.namespace, key.name, body)
         except Conflict:
-            self._retry_later(place, wish, CONFLICT_SECONDS)
+            self._retry_later(wish, CONFLICT_SECONDS)
             return
         except ClusterError as error:
             if isinstance(error, NotFound):
                 self._on_missing()
-            self._tell_failure(place, error)
-            self._retry_later(place, wish, RETRY_SECONDS, error.retry_after_seconds or 0.0)
+            self._tell_failure(wish.place, error)
+            self._retry_later(wish, RETRY_SECONDS, error.retry_after_seconds or 0.0)
             return
         self._failing = ""
         self.written += 1
         updated = parse_stored(answer)
         if resource == GATEWAY_CONFIGS:
-            self._last[place] = self._clock()
+            self._last[wish.place] = self._clock()
         self._store.put(resource, updated)
         latest = self._store.get(resource, key)
         if latest is None or latest.resource_version != updated.resource_version:
@@ -288,21 +320,20 @@ class StatusWriter:
             self._announce_propagation(stored, current, wanted)
             self._announce_datastores(stored, current, wanted)
 
-    def _retry_later(self, place: _Place, wish: _Wish, first: float, at_least: float = 0.0) -> None:
+    def _retry_later(self, wish: _Wish, first: float, at_least: float = 0.0) -> None:
         """Try again with growing back-off, unless something newer is wished for already."""
         delay = max(at_least, min(MAX_RETRY_SECONDS, first * 2.0 ** min(wish.failures, 16)))
-        self._wish_again(place, _Wish(wish.packed, self._clock() + delay, wish.failures + 1))
+        self._wish_again(replace(wish, not_before=self._clock() + delay, failures=wish.failures + 1))
 
-    def _wish_again(self, place: _Place, wish: _Wish) -> None:
-        if place not in self._wishes:
-            self._wishes[place] = wish
-            self._queue(place, wish, wish.not_before)
+    def _wish_again(self, wish: _Wish) -> None:
+        if wish.place not in self._wishes:
+            self._queue(wish)
 
     def _tell_failure(self, place: _Place, error: ClusterError) -> None:
         """Log a kind of failure once until a write succeeds again: in an outage every object fails the same way."""
         level = "DEBUG" if self._failing == type(error).__name__ else "WARNING"
         self._failing = type(error).__name__
-        logger.bind(kind=place[0].kind, namespace=place[1].namespace, name=place[1].name).log(
+        logger.bind(kind=place.resource.kind, namespace=place.namespace, name=place.name).log(
             level, "Status was not written, trying again with growing pauses: {}", error
         )
 

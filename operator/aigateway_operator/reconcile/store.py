@@ -26,7 +26,7 @@ from aigateway_operator.plan.snapshot import Stored
 
 KINDS: Final = (GATEWAY_CONFIGS, VIRTUAL_MODELS)
 """In the order in which they are listed: where a gateway is, Secrets are listed while its thousands of models are."""
-_NO_MODELS: Final[Mapping[str, Stored]] = MappingProxyType({})
+_NONE: Final[Mapping[str, Stored]] = MappingProxyType({})
 
 
 def parse_stored(obj: Mapping[str, Any]) -> Stored:
@@ -90,7 +90,8 @@ class Store:
     """All VirtualModels and GatewayConfigs that have been seen."""
 
     def __init__(self) -> None:
-        self._objects: dict[Resource, dict[ObjectKey, Stored]] = {kind: {} for kind in KINDS}
+        self._objects: dict[Resource, dict[str, dict[str, Stored]]] = {kind: {} for kind in KINDS}
+        """By kind, namespace and name: a key of both would be one more object for each of ten thousand."""
         self._models: dict[GatewayKey, dict[str, Stored]] = {}
         self._told: dict[GatewayKey, Renewed[str, Stored]] = {}
         self._touched: dict[GatewayKey, set[str]] = {}
@@ -118,20 +119,21 @@ class Store:
 
     def get(self, resource: Resource, key: ObjectKey) -> Stored | None:
         """Return an object, None if it is not there."""
-        return self._objects[resource].get(key)
+        return self._objects[resource].get(key.namespace, _NONE).get(key.name)
 
-    def objects(self, resource: Resource) -> Mapping[ObjectKey, Stored]:
-        """Return all objects of a kind, as a view."""
-        return MappingProxyType(self._objects[resource])
+    def objects(self, resource: Resource) -> dict[ObjectKey, Stored]:
+        """Return all objects of a kind as they are now."""
+        spaces = self._objects[resource].items()
+        return {ObjectKey(namespace, name): stored for namespace, named in spaces for name, stored in named.items()}
 
     def gateway(self, key: GatewayKey) -> Stored | None:
         """Return the GatewayConfig of that name, None if there is none."""
-        return self._objects[GATEWAY_CONFIGS].get(ObjectKey(*key))
+        return self.get(GATEWAY_CONFIGS, ObjectKey(*key))
 
     def models(self, key: GatewayKey) -> Mapping[str, Stored]:
         """Return the VirtualModels that name this gateway, as a view by object name."""
         models = self._models.get(key)
-        return _NO_MODELS if models is None else MappingProxyType(models)
+        return _NONE if models is None else MappingProxyType(models)
 
     def models_now(self, key: GatewayKey) -> Renewed[str, Stored]:
         """Return the VirtualModels that name this gateway as they are now, by object name.
@@ -150,7 +152,7 @@ class Store:
 
     def gateway_keys(self) -> set[GatewayKey]:
         """Return every gateway that exists or is named."""
-        return {GatewayKey(*key) for key in self._objects[GATEWAY_CONFIGS]} | set(self._models)
+        return {GatewayKey(*key) for key in self.objects(GATEWAY_CONFIGS)} | set(self._models)
 
     def put(self, resource: Resource, stored: Stored) -> frozenset[GatewayKey]:
         """Keep an object unless a newer version of it is known; return the gateways its change concerns.
@@ -160,12 +162,12 @@ class Store:
         key = ObjectKey(stored.namespace, stored.name)
         if self.has_seen(resource, key, stored.resource_version):
             return frozenset()
-        known = self._objects[resource].get(key)
+        known = self.get(resource, key)
         stored = stored if known is None else _sharing(known, stored)
         if self.on_stored is not None:
             self.on_stored(resource, known, stored)
         self._removed[resource].pop(key, None)
-        self._objects[resource][key] = stored
+        self._objects[resource].setdefault(stored.namespace, {})[stored.name] = stored
         if known is not None and _same(known, stored):
             if resource == VIRTUAL_MODELS:
                 self._link(stored)
@@ -181,13 +183,13 @@ class Store:
 
     def has_seen(self, resource: Resource, key: ObjectKey, resource_version: str) -> bool:
         """Tell whether this version of an object, or a later one, or its deletion has been seen."""
-        known = self._objects[resource].get(key)
+        known = self.get(resource, key)
         seen = int(known.resource_version) if known is not None else self._removed[resource].get(key, -1)
         return seen >= int(resource_version)
 
     def remove(self, resource: Resource, key: ObjectKey, resource_version: str) -> frozenset[GatewayKey]:
         """Forget an object, unless it was made again since `resource_version`; return the gateways this concerns."""
-        known = self._objects[resource].get(key)
+        known = self.get(resource, key)
         if known is not None and int(known.resource_version) > int(resource_version):
             return frozenset()
         self._removed[resource][key] = max(int(resource_version), self._removed[resource].get(key, -1))
@@ -196,7 +198,9 @@ class Store:
         self.changes += 1
         if self.on_removed is not None:
             self.on_removed(resource, known)
-        del self._objects[resource][key]
+        del self._objects[resource][key.namespace][key.name]
+        if not self._objects[resource][key.namespace]:
+            del self._objects[resource][key.namespace]
         return frozenset({GatewayKey(*key)}) if resource != VIRTUAL_MODELS else self._unlink(known)
 
     def settle(self, resource: Resource, listed: Iterable[ObjectKey], resource_version: str) -> frozenset[GatewayKey]:
@@ -207,7 +211,7 @@ class Store:
         removed = self._removed[resource]
         self._removed[resource] = {key: version for key, version in removed.items() if version >= before}
         marks: set[GatewayKey] = set()
-        for key in [key for key in self._objects[resource] if key not in present]:
+        for key in [key for key in self.objects(resource) if key not in present]:
             marks |= self.remove(resource, key, resource_version)
         return frozenset(marks)
 

@@ -213,6 +213,65 @@ async def test_a_gateway_config_is_written_at_most_once_a_second() -> None:
 
 
 @virtual
+async def test_what_is_urgent_of_a_gateway_config_is_written_at_once() -> None:
+    """Nobody waits a second for the news that all pods run a revision, whether or not a status of it waits already."""
+    async with desk() as at:
+        made = at.make(GATEWAY_CONFIGS, gateway())
+        write = StatusWrite(meta.GATEWAY_CONFIG, "main", made["metadata"]["uid"], 1, (), {"revision": 1})
+        at.writer.wish("ai", write)
+        await asyncio.sleep(MOMENT)
+        at.writer.wish("ai", replace(write, fields={"revision": 2}, urgent=True))
+        await asyncio.sleep(MOMENT)
+        assert at.status("main", GATEWAY_CONFIGS)["revision"] == 2
+        at.writer.wish("ai", replace(write, fields={"revision": 3}))
+        await asyncio.sleep(MOMENT)
+        assert at.status("main", GATEWAY_CONFIGS)["revision"] == 2
+        at.writer.wish("ai", replace(write, fields={"revision": 4}, urgent=True), after_seconds=0.1)
+        await asyncio.sleep(0.1 - MOMENT)
+        assert at.status("main", GATEWAY_CONFIGS)["revision"] == 2, "documents have their head start"
+        await asyncio.sleep(2 * MOMENT)
+        assert at.status("main", GATEWAY_CONFIGS)["revision"] == 4
+        await asyncio.sleep(5)
+        assert at.writes == 3
+
+
+@virtual
+async def test_a_new_model_waits_as_long_as_it_was_to_wait() -> None:
+    """In a burst every model is new: were each urgent for that, documents would lose their head start."""
+    async with desk() as at:
+        made = at.make(VIRTUAL_MODELS, model())
+        write = StatusWrite(meta.VIRTUAL_MODEL, "chat", made["metadata"]["uid"], 1, (), {"revision": 1})
+        at.writer.wish("ai", write, after_seconds=1)
+        at.writer.wish("ai", replace(write, fields={"revision": 2}))
+        await asyncio.sleep(0.9)
+        assert at.writes == 0
+        await asyncio.sleep(0.2)
+        assert (at.writes, at.status()["revision"]) == (1, 2)
+
+
+@virtual
+async def test_an_edit_of_a_gateway_config_is_answered_at_once() -> None:
+    """Whoever edits it a moment after its last status hears of a refusal; only counts wait, and each edit costs one write."""
+    async with desk() as at:
+        made = at.make(GATEWAY_CONFIGS, gateway())
+        at.wish(made, models={"accepted": 1})
+        await asyncio.sleep(MOMENT)
+        at.wish(made, models={"accepted": 2})
+        edited = at.cluster.change(GATEWAY_CONFIGS, "ai", "main", spec={"app": {"port": 1}})
+        at.see(GATEWAY_CONFIGS, "main")
+        assert edited["metadata"]["generation"] == 2
+        for accepted in (2, 3, 4):
+            at.wish(edited, "False", models={"accepted": accepted})
+            await asyncio.sleep(MOMENT)
+        told = at.status("main", GATEWAY_CONFIGS)
+        assert (told["observedGeneration"], told["models"]) == (2, {"accepted": 2})
+        assert at.writes == 2
+        await asyncio.sleep(5)
+        assert at.status("main", GATEWAY_CONFIGS)["models"] == {"accepted": 4}
+        assert at.writes == 3
+
+
+@virtual
 async def test_an_urgent_status_waits_like_any_other_while_writes_fail() -> None:
     """Good news comes with every round; it must not hammer a server that refuses."""
     async with desk() as at:
