@@ -98,7 +98,7 @@ def refused_edit(show: Show) -> None:
 
 def _install_webhook(show: Show) -> None:
     """Start the webhook and wait until the API server asks it."""
-    show.screen.command("aigateway webhook")
+    show.screen.command(f"{' '.join(f'{name}={value}' for name, value in LOOPBACK.items())} aigateway webhook")
     door = show.open_door()
     printed = aigateway(
         show.plane, "webhook", "--print-configuration", "--url", door.url, "--lease-namespace", "aigateway-system"

@@ -104,7 +104,7 @@ def fixed_structure(show: Show) -> None:
         check(programmed["reason"] == "KeptLastGood", f"Programmed says {programmed}")
         check(show.current("ConfigMap", "main-config")["data"] == before, "documents changed")
         text = "Named, with the allowed keys and the closest one; pods keep the last valid settings."
-        show.timed(row, text, measured="edit answered → status (one a second)", edit=edit, at=seen.at)
+        show.timed(row, text, measured="edit answered → status says so", edit=edit, at=seen.at)
         repair = show.edit("GatewayConfig", "main", {"spec": {"app": {"prot": None}}})
         show.feed.wait("GatewayConfig", "main", is_ready, since=repair.sent)
         show.screen.seen("Taken out again, the gateway is Ready.")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from hack.controlplane import ControlPlane
+from hack.demo.front import LOOPBACK
 from hack.operatorprocess import NAMESPACE
 from hack.process import ServerProcess, free_ports
 
@@ -40,6 +41,7 @@ class Door:
             "AIGATEWAY_WEBHOOK_PORT": str(self.port),
             "AIGATEWAY_HEALTH_HOST": ADDRESS,
             "AIGATEWAY_HEALTH_PORT": str(self._health_port),
+            **LOOPBACK,  # as the operator has it, or every edit of what the demo serves is answered with warnings
         }
         self._process = ServerProcess("webhook", directory / "webhook.log", environment=environment)
         try:

@@ -177,7 +177,8 @@ def _telling(status: StatusWrite) -> Iterator[Verdict]:
 def _from_verdict(manifest: Manifest, verdict: Verdict, strict: bool) -> Finding:
     severity = NOTE if verdict.reason in _ELSEWHERE and not strict else ERROR
     path = _PLACES[verdict.reason]
-    return manifest.finding(severity, path, verdict.reason.value, verdict.message)
+    message = f"{verdict.message} (Looked for in these files only.)" if verdict.reason in _ELSEWHERE else verdict.message
+    return manifest.finding(severity, path, verdict.reason.value, message)
 
 
 def _summary(reading: Reading, findings: list[Finding]) -> str:

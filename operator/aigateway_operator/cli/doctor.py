@@ -19,7 +19,7 @@ from aigateway_operator.cli import flags
 from aigateway_operator.cli.checkup import Check, State, as_data, count, doubt, table, wrong
 from aigateway_operator.cli.cluster import chosen_namespace, connect
 from aigateway_operator.cli.doctor_cluster import Patient, check_api, check_kinds, check_leader, check_rights
-from aigateway_operator.cli.doctor_gateways import check_gateway, check_pods
+from aigateway_operator.cli.doctor_gateways import check_gateway, check_missing, check_pods
 from aigateway_operator.cli.doctor_host import check_disk, read_settings
 from aigateway_operator.cli.doctor_webhook import check_webhook
 from aigateway_operator.cli.exits import Exit
@@ -99,7 +99,8 @@ async def _cluster(cluster: Patient, args: argparse.Namespace, settings: Setting
             yield check
     if refused is not None:
         yield doubt("gateways", "GatewayConfig", f"cannot be looked at: {refused}", remedy_of(refused))
-    elif not gateways:
+        return  # which gateways models lack cannot be told either
+    if not gateways:
         yield doubt("gateways", "GatewayConfig", "there is none here", "Look elsewhere with -n NAMESPACE or -A.")
     async for check in _gateways(cluster, namespace, gateways):
         yield check
@@ -129,19 +130,20 @@ async def _list(cluster: Patient, namespace: str | None) -> tuple[list[JsonObjec
 
 async def _gateways(cluster: Patient, namespace: str | None, gateways: list[JsonObject]) -> AsyncIterator[Check]:
     models: dict[GatewayKey, list[JsonObject]] = {}
-    if gateways:
-        try:
-            for model in (await cluster.list_all(VIRTUAL_MODELS, namespace))[0]:
-                reference = (model.get("spec") or {}).get("gatewayRef") or {}
-                models.setdefault(GatewayKey(model["metadata"]["namespace"], str(reference.get("name"))), []).append(model)
-        except NotFound:
-            models = {}
+    try:
+        for model in (await cluster.list_all(VIRTUAL_MODELS, namespace))[0]:
+            reference = (model.get("spec") or {}).get("gatewayRef") or {}
+            models.setdefault(GatewayKey(model["metadata"]["namespace"], str(reference.get("name"))), []).append(model)
+    except NotFound:
+        models = {}
     for gateway in gateways:
         key = GatewayKey(gateway["metadata"]["namespace"], gateway["metadata"]["name"])
-        for check in check_gateway(gateway, models.get(key, [])):
+        for check in check_gateway(gateway, models.pop(key, [])):
             yield check
         async for check in _pods(cluster, key, gateway):
             yield check
+    for key, orphans in sorted(models.items()):
+        yield check_missing(key, orphans)
 
 
 async def _pods(cluster: Patient, key: GatewayKey, gateway: JsonObject) -> AsyncIterator[Check]:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from aigateway_operator.api.conditions import ConditionType, Reason
 from aigateway_operator.api.gatewayconfig import Delivery
+from aigateway_operator.api.meta import GatewayKey
 from aigateway_operator.cli.checkup import Check, doubt, fine, wrong
 from aigateway_operator.cli.conditions import condition_of, state_of, status_of
 from aigateway_operator.cli.findings import counted
@@ -38,6 +39,13 @@ def check_gateway(gateway: JsonObject, models: Sequence[JsonObject]) -> Iterator
     propagated = condition_of(gateway, ConditionType.PROPAGATED)
     if propagated.reason in _BEHIND:
         yield wrong(area, "Propagated", f"{propagated.reason}: {propagated.message}", "See docs/runbooks.md#pods-behind.")
+
+
+def check_missing(gateway: GatewayKey, models: Sequence[JsonObject]) -> Check:
+    """Return the row on a gateway that models name and that is not there."""
+    names = [model["metadata"]["name"] for model in models]
+    text = f"does not exist; named by {counted(len(names), 'model')}: {_some(names)}"
+    return wrong(str(gateway), "GatewayConfig", text, "Create it, or correct spec.gatewayRef.name.")
 
 
 def _store(area: str, store: Mapping[str, Any]) -> Check:

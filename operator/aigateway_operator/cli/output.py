@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,6 +19,9 @@ import yaml
 
 _CODES: Final = {"green": "32", "red": "31", "yellow": "33", "cyan": "36", "bold": "1", "dim": "2"}
 _GAP: Final = "   "
+_LEAST_ROOM: Final = 24
+"""Columns that a text needs to be read when it goes on below itself; with fewer it stands below the line, indented."""
+_INDENT: Final = 4
 
 
 def on_terminal(stream: TextIO) -> bool:
@@ -91,18 +95,32 @@ class Table:
         self.rows.append(cells)
 
     def lines(self, stream: TextIO, width: int | None = None) -> Iterable[str]:
-        """Yield lines with aligned columns; `width`: cut there (a screen), None: never."""
+        """Yield lines with aligned columns, as long as they are where `width`, that of a screen, is None.
+
+        The last cell goes on below, for remedies stand at the end of messages. What has no room even so is cut.
+        """
         texts = [[cell if isinstance(cell, str) else cell[0] for cell in row] for row in self.rows]
         widths = [max(map(len, column)) for column in zip(self.headings, *texts, strict=True)]
+        start = sum(widths[:-1]) + len(_GAP) * (len(widths) - 1)
         yield paint(_line(self.headings, widths, width), "bold", stream)
-        for row, cells in zip(self.rows, texts, strict=True):
-            padded = _line(cells, widths, width)
-            yield _coloured(padded, row, widths, stream)
+        for row, (*cells, last) in zip(self.rows, texts, strict=True):
+            first, more = _folded(last, start, width)
+            yield _coloured(_line([*cells, first], widths, width), row, widths, stream)
+            yield from more
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], width: int | None) -> str:
     line = _GAP.join(cell.ljust(size) for cell, size in zip(cells, widths, strict=True)).rstrip()
     return line if width is None or len(line) <= width else f"{line[: width - 1]}…"
+
+
+def _folded(text: str, start: int, width: int | None) -> tuple[str, list[str]]:
+    """Return what of a last cell stands in its line, from column `start` on, and the lines below."""
+    if width is None or len(text) <= width - start or width - _INDENT < _LEAST_ROOM:
+        return text, []
+    indent = start if width - start >= _LEAST_ROOM else _INDENT
+    below = [f"{'':{indent}}{part}" for part in textwrap.wrap(text, width - indent, break_on_hyphens=False)]
+    return (below[0].lstrip(), below[1:]) if indent == start else ("", below)
 
 
 def _coloured(line: str, row: Sequence[str | tuple[str, str]], widths: Sequence[int], stream: TextIO) -> str:

@@ -7,7 +7,7 @@ they are numbers of ordinary size: any text may be a key that was pasted into th
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from pydantic_core import ErrorDetails
@@ -45,11 +45,16 @@ _KINDS: Final = {
 _Text = tuple[FieldReason, str, str]
 
 
-def misfit(error: ErrorDetails, path: str) -> Violation:
-    """Return the violation for one pydantic error at `path`. An error type without a text of ours keeps pydantic's."""
+def misfit(error: ErrorDetails, path: str, keys: Sequence[str] = ()) -> Violation:
+    """Return the violation for one pydantic error at `path`. An error type without a text of ours keeps pydantic's.
+
+    keys: of the reference that belongs there, for those who wrote a name in its place.
+    """
     kind = error["type"]
     if kind in _EXPECTED:
         reason, text, rule = _wrong_type(kind, error["input"])
+        if keys and isinstance(error["input"], str):
+            text += f" Write {{{', '.join(f'{key}: …' for key in keys)}}}."
     elif kind in _DESCRIBE:
         reason, text, rule = _DESCRIBE[kind](error.get("ctx", {}), error["input"])
     else:

@@ -67,7 +67,7 @@ def _describe(model: type[SpecModel], errors: list[ErrorDetails]) -> Misfits:
             violations.append(_unknown_key(model, location, guess=guesses > 0))
             guesses -= 1
         elif not _left_to_open_maps(error):
-            violations.append(misfit(error, _path("spec", location)))
+            violations.append(misfit(error, _path("spec", location), _keys_of_reference(model, location)))
     return Misfits(tuple(violations), tuple(missing))
 
 
@@ -75,6 +75,13 @@ def _left_to_open_maps(error: ErrorDetails) -> bool:
     location = error["loc"]
     inside = not _OPEN_MAPS.isdisjoint(location[:-1])
     return inside or (bool(location) and location[-1] in _OPEN_MAPS and isinstance(error["input"], dict))
+
+
+def _keys_of_reference(model: type[SpecModel], location: _Location) -> list[str]:
+    """Return the keys of what stands at `location` if all are required, as those of references to other objects are."""
+    wanted = model_at(model, location)
+    fields = {} if wanted is None else fields_of(wanted)
+    return list(fields) if all(field.is_required() for field in fields.values()) else []
 
 
 def _unknown_key(model: type[SpecModel], location: _Location, *, guess: bool) -> Violation:

@@ -99,6 +99,7 @@ def test_what_may_be_in_the_cluster_is_a_note_and_with_strict_an_error(tmp_path:
     for checked in (lenient, strict):
         assert "GatewayConfig 'main' does not exist in namespace 'default'" in checked.out
         assert "Secret 'keys' does not exist" in checked.out
+        assert checked.out.count("(Looked for in these files only.)") == 2
 
 
 def test_secret_in_the_files_must_have_the_referenced_key(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from aigateway_operator.cli.doctor_host import check_disk, read_settings
 from aigateway_operator.cli.doctor_webhook import check_webhook
 from aigateway_operator.cli.mount import parse_delivery
 from aigateway_operator.errors import Forbidden, NotFound
-from aigateway_operator.kube.resources import JsonObject, Resource
+from aigateway_operator.kube.resources import GATEWAY_CONFIGS, VIRTUAL_MODELS, JsonObject, Resource
 from aigateway_operator.settings import Settings
 from tests.cli_suite import run_cli
 from tests.unit.cli.test_screens import make_object
@@ -147,6 +147,33 @@ def test_models_that_are_not_ready_are_counted_and_some_named() -> None:
     models = [make_object(name=f"m{number}", Ready="False Invalid") for number in range(5)]
     found = [check for check in check_gateway(gateway, models) if check.subject == "models"]
     assert [(check.state, check.message) for check in found] == [(State.DOUBT, "5 models not Ready: m0, m1, m2 and 2 more")]
+
+
+def test_a_gateway_that_models_name_and_that_is_not_there_is_wrong() -> None:
+    """A typing error in gatewayRef serves nobody, and no GatewayConfig tells of it."""
+
+    class Misspelt(Patient):
+        async def list_all(
+            self, resource: Resource, namespace: str | None, *, label_selector: str | None = None
+        ) -> tuple[list[JsonObject], str]:
+            made = {"a": "main", "b": "mian", "c": "mian"}
+            models = [make_object(name=name, spec={"gatewayRef": {"name": gateway}}) for name, gateway in made.items()]
+            gateways = [make_object("GatewayConfig", "main", Ready="True Ready")]
+            return {VIRTUAL_MODELS: models, GATEWAY_CONFIGS: gateways}.get(resource, []), "1"
+
+        async def get(self, resource: Resource, namespace: str, name: str) -> JsonObject:
+            raise Forbidden("get is forbidden", status=403)
+
+    @asynccontextmanager
+    async def connect(_args: Namespace) -> AsyncIterator[Misspelt]:
+        yield Misspelt()
+
+    checks = run_cli("doctor", "-n", "ai", "-o", "json", connect=connect).data["checks"]
+    assert [one["message"] for one in checks if (one["area"], one["subject"]) == ("ai/main", "Ready")] == ["about Ready"]
+    found = [one for one in checks if one["subject"] == "GatewayConfig"]
+    assert [(one["area"], one["state"]) for one in found] == [("ai/mian", State.WRONG)]
+    assert found[0]["message"] == "does not exist; named by 2 models: b, c"
+    assert "spec.gatewayRef.name" in found[0]["remedy"]
 
 
 def test_pods_with_the_same_fault_are_one_row() -> None:

@@ -70,6 +70,30 @@ def test_columns_are_aligned_and_colour_does_not_shift_them(monkeypatch: pytest.
     assert list(table.lines(io.StringIO(), width=12)) == ["NAME     ST…", "a        Re…", "longer   Of…"]
 
 
+def test_a_message_goes_on_below_itself_where_the_screen_ends() -> None:
+    """What to do stands at its end; off a screen it is one line, for `grep`."""
+    table = Table(("MODEL", "MESSAGE"))
+    table.add("chat", "Secret 'keys' does not exist in namespace 'ai'. Create it, or correct spec.proxyKeySecretRef.")
+    table.add("b", "fine")
+    assert list(table.lines(io.StringIO(), width=50)) == [
+        "MODEL   MESSAGE",
+        "chat    Secret 'keys' does not exist in namespace",
+        "        'ai'. Create it, or correct",
+        "        spec.proxyKeySecretRef.",
+        "b       fine",
+    ]
+    assert list(table.lines(io.StringIO(), width=30)) == [
+        "MODEL   MESSAGE",
+        "chat",
+        "    Secret 'keys' does not",
+        "    exist in namespace 'ai'.",
+        "    Create it, or correct",
+        "    spec.proxyKeySecretRef.",
+        "b       fine",
+    ]
+    assert len(list(table.lines(io.StringIO()))) == 3
+
+
 def test_words_of_a_fixed_set_are_printed_in_both_formats() -> None:
     """States and reasons are members of enums, which the YAML writer does not know by itself."""
     words = {"state": State.WRONG, "reason": Reason.NOT_ASKED}

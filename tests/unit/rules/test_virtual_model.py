@@ -93,6 +93,26 @@ REFUSED: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("spec", "path", "written"),
+    [
+        (make_virtual_model(gatewayRef="main"), "spec.gatewayRef", " Write {name: …}."),
+        (make_virtual_model(proxyKeySecretRef="hunter2"), "spec.proxyKeySecretRef", " Write {name: …, key: …}."),
+        (with_backend(apiKeySecretRef="hunter2"), "spec.backends[0].apiKeySecretRef", " Write {name: …, key: …}."),
+        (make_virtual_model(gatewayRef=["main"]), "spec.gatewayRef", ""),
+        (make_virtual_model(backends="small"), "spec.backends", ""),
+        (make_virtual_model(use="yes"), "spec.use", ""),
+    ],
+)
+def test_a_name_in_place_of_a_reference_is_told_how_references_are_written(
+    spec: dict[str, Any], path: str, written: str
+) -> None:
+    """`gatewayRef: main` is the obvious guess. What stands there is not shown: it may be the key itself."""
+    (found,) = check_virtual_model(spec, CONTEXT)
+    assert (found.path, found.message.partition(".")[2]) == (path, written)
+    assert "hunter2" not in str(found)
+
+
 @pytest.mark.parametrize("spec", ACCEPTED)
 def test_legal_model_is_accepted_and_parses(spec: dict[str, Any]) -> None:
     """What passes the rules is a model, explicit nulls included."""
