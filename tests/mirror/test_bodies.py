@@ -16,7 +16,19 @@ from aigateway_operator.plan.outcome import WrittenDocument
 from hack.stores import RedisServer
 from tests.builders import make_uid
 from tests.eventually import eventually_async
-from tests.mirror.pair import KEY, Gateway, Pod, altered, document_of, held, make_mirror_key, mirrored, mirroring, reading
+from tests.mirror.pair import (
+    KEY,
+    Gateway,
+    Pod,
+    altered,
+    client,
+    document_of,
+    held,
+    make_mirror_key,
+    mirrored,
+    mirroring,
+    reading,
+)
 
 FILE = "config.yml"
 BODIES = body_channel(CHANNEL, str(KEY))
@@ -250,3 +262,29 @@ async def test_a_redis_that_does_not_permit_the_channel_of_documents_serves_with
             assert await edited(redis, pod, 2) > 0
             assert operator.mirrors.counts["failures"] == 0
             assert operator.mirrors.counts["connections"] == 1
+
+
+async def test_once_redis_is_back_documents_are_published_again(own_server: RedisServer) -> None:
+    """Its access list was mended, or another has its place: what one connection was refused is no matter of the next one."""
+    gateway = Gateway(own_server)
+    async with client(own_server) as redis, mirroring() as operator:
+        await redis.execute_command("ACL", "SETUSER", "default", "resetchannels", f"&{CHANNEL}")  # type: ignore[no-untyped-call]  # as above
+        operator.mirrors.set_target(KEY, target := gateway.target())
+        await mirrored(redis, target)
+        own_server.kill()
+        operator.mirrors.set_target(KEY, target := gateway.flip("big"))
+
+        async def failed() -> None:
+            assert operator.mirrors.counts["failures"] > 0
+
+        await eventually_async(failed, within_seconds=20, every_seconds=0.01)
+        own_server.restart()
+        await redis.connection_pool.disconnect()
+        await mirrored(redis, target)
+        async with redis.pubsub() as listener:
+            await listener.subscribe(BODIES)
+            assert (await listener.get_message(timeout=5) or {})["type"] == "subscribe"
+            operator.mirrors.set_target(KEY, target := gateway.flip("small"))
+            message = await listener.get_message(timeout=10)
+            assert message is not None
+            assert message["data"] == body_of(document_of(target))

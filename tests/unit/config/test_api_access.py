@@ -287,6 +287,32 @@ async def test_an_edit_brings_its_document_and_those_that_wait_and_no_others() -
     assert not state.configuration.models["a"].use
 
 
+async def test_changed_labels_are_no_news() -> None:
+    """Whoever annotates a ConfigMap in a loop costs no pod a judgement; the end of the watch shows that the event was seen."""
+    seen: list[str] = []
+
+    async def watches(request: web.Request) -> web.StreamResponse:
+        seen.append(request.query["resourceVersion"])
+        response = web.StreamResponse()
+        await response.prepare(request)
+        if len(seen) <= 2:
+            await response.write(event(5 + len(seen), str(len(seen))))  # the first says what the list said
+            return response
+        return await silence(request)
+
+    offered: list[bytes | None] = []
+
+    async def offer(reading: Reading) -> None:
+        offered.append(reading.read("config.yml"))
+
+    async def ended() -> None:
+        assert (seen, offered[-1:]) == (["5", "6", "7"], [b"2"])
+
+    async with api_server(good_list, watches) as access, running(ApiWatch("main", access=access), offer):
+        await eventually_async(ended, within_seconds=20, every_seconds=0.01)
+    assert offered == [b"1", b"2"]
+
+
 async def test_what_a_new_list_shows_mended_is_no_fault_any_more() -> None:
     """A manifest is broken by hand and restored while no watch runs: though its document is in force, it is judged again."""
     files = make_writer(gateway=GatewayKey("ai", "main")).files
