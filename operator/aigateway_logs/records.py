@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 from aigateway_logs.encoding import encode
@@ -33,6 +34,7 @@ Operation = Literal[
 MAX_RECORD_BYTES: Final = 128 * 1024
 """Longest document as JSON. MongoDB takes 16 MB, but one record must not fill the memory that the spool is allowed."""
 _MAX_TEXT: Final = 8 * 1024
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _OPEN: Final = ("metadata", "request_data", "response_data")
 
 
@@ -121,10 +123,9 @@ def document_bytes(values: dict[str, Any]) -> bytes:
 
 
 def _shared(log_type: LogType, record: SystemRecord | OperationRecord) -> dict[str, Any]:
-    moment = record.timestamp or datetime.now(UTC)
     return {
         "log_type": log_type,
-        "timestamp": moment.astimezone(UTC).isoformat(timespec="microseconds"),
+        "timestamp": _instant(record.timestamp or datetime.now(UTC)),
         "level": record.level,
         "message": redact(record.message),
         "source": _text(record.source) or "system",
@@ -135,6 +136,17 @@ def _shared(log_type: LogType, record: SystemRecord | OperationRecord) -> dict[s
         "function": record.origin.function,
         "line": record.origin.line,
     }
+
+
+def _instant(moment: datetime) -> str:
+    """Return a moment in UTC with microseconds; a naive one is local time. `isoformat` of it takes three times as long."""
+    past = (moment if moment.tzinfo is not None else moment.astimezone()) - _EPOCH
+    return f"{_second(past.days * 86_400 + past.seconds)}.{past.microseconds:06d}+00:00"
+
+
+@lru_cache(maxsize=64)
+def _second(since_epoch: int) -> str:
+    return datetime.fromtimestamp(since_epoch, UTC).isoformat()[:19]
 
 
 def _text(value: str | None) -> str | None:

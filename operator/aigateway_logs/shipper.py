@@ -24,8 +24,11 @@ from aigateway_logs.spool.store import Spool
 _FIRST_RETRY_SECONDS: Final = 0.2
 _LONGEST_RETRY_SECONDS: Final = 10.0
 _LINGER_SECONDS: Final = 0.05
+_COMPANY_SECONDS: Final = 0.25
 _FEW_BYTES: Final = 32 * 1024
-"""A batch costs as much as fifty records: fewer than that many bytes, when they come all the time, wait for company."""
+"""A batch costs as much as fifty records, and who logs meanwhile waits for the interpreter: fewer than that many bytes, when
+they come all the time, wait for company.
+"""
 _IDLE_SECONDS: Final = 5.0
 _ADOPT_SECONDS: Final = 30.0
 _EXPIRE_SECONDS: Final = 3600.0
@@ -160,7 +163,7 @@ class Shipper:
                 await self._expire(store)
                 await self._rest(spool, _IDLE_SECONDS if self._stop_at is None else _LINGER_SECONDS)
             elif self._stop_at is None and spool.pending_bytes() < _FEW_BYTES:
-                await asyncio.sleep(_LINGER_SECONDS)
+                await self._pause(_COMPANY_SECONDS)
 
     async def _round(self, spool: Spool, store: LogStore, mongodb: MongoSettings) -> bool:
         """Ship what each boot has, for about a second of it; whether there was any."""

@@ -33,7 +33,7 @@ def test_a_trickle_is_sent_together_and_a_backlog_at_once(tmp_path: Path, monkey
         return await insert(store, stream, documents)
 
     monkeypatch.setattr(LogStore, "insert", counted)
-    monkeypatch.setattr(shipper, "_LINGER_SECONDS", COMPANY_SECONDS)
+    monkeypatch.setattr(shipper, "_COMPANY_SECONDS", COMPANY_SECONDS)
     with quick_mongodb() as url:
         logs = DualLog(
             LogSettings(spool=SpoolSettings(tmp_path), mongodb=MongoSettings(url), stderr_level="ERROR"), io.StringIO()

@@ -56,6 +56,16 @@ def test_times_are_utc_with_microseconds() -> None:
     assert datetime.fromisoformat(document(SystemRecord("x"))["timestamp"]).tzinfo == UTC
 
 
+FIRST, LAST = (datetime(year, 6, 1, tzinfo=UTC).replace(tzinfo=None) for year in (1, 9999))
+
+
+@given(moment=st.datetimes(FIRST, LAST, timezones=st.timezones()) | st.datetimes(FIRST, LAST))
+def test_every_moment_is_written_as_the_standard_library_writes_it(moment: datetime) -> None:
+    """It is written in pieces of our own, since all system records are: of any zone, before 1970, in years of one digit."""
+    said = document(SystemRecord("x", timestamp=moment))["timestamp"]
+    assert said == moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
 def test_a_trace_follows_the_context_and_a_named_one_wins() -> None:
     """Records of one request are joined without anybody passing the id on."""
     with tracing("outer"):
