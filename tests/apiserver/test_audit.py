@@ -154,8 +154,9 @@ def test_one_edit_is_followed_by_one_trace_from_admission_to_the_pods(world: Wor
 
         def all_there() -> list[dict[str, Any]]:
             records = audited.records()
-            (admission,) = [one for one in records if one["user_id"] == "jane@example.com"]
-            mine = [one for one in records if one["trace_id"] == admission["trace_id"]]
+            admissions = [one for one in records if one["user_id"] == "jane@example.com"]
+            assert len(admissions) == 1, admissions
+            mine = [one for one in records if one["trace_id"] == admissions[0]["trace_id"]]
             steps = [one["operation"] for one in sorted(mine, key=lambda one: one["_id"]) if one["user_id"] != "mallory"]
             assert steps == ["admission", "config_update", "render", "rollout"], steps
             return mine

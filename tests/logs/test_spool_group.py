@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import threading
 import time
 from concurrent.futures import Future
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from aigateway_logs import DualLog, LogSettings, OperationRecord, SpoolSettings
 from aigateway_logs.spool.disk import Disk
 from aigateway_logs.spool.frames import Found, header_length, scan
 from aigateway_logs.spool.store import Spool
+from aigateway_logs.spool.syncer import QUICK_SECONDS
 from aigateway_logs.spool.waiting import Waiter
 from tests.eventually import eventually
 from tests.logs.spooling import keep, payload
@@ -32,6 +35,33 @@ class CountingDisk(Disk):
     def sync(self, handle: int) -> None:
         """Count."""
         self.syncs += 1
+
+
+class HeldDisk(Disk):
+    """Syncs nothing, at once or when it is let go. `by`: names of the threads that asked it to."""
+
+    def __init__(self) -> None:
+        self.go_on, self.held = threading.Event(), threading.Event()
+        self.go_on.set()
+        self.by: list[str] = []
+
+    def sync(self, handle: int) -> None:
+        """Wait while it is held."""
+        self.by.append(threading.current_thread().name)
+        if not self.go_on.is_set():
+            self.held.set()
+            assert self.go_on.wait(20)
+
+    def hold(self) -> None:
+        """Let the next sync wait."""
+        self.held.clear()
+        self.go_on.clear()
+
+    def let_go(self) -> None:
+        """Let it go on, after longer than a quick disk takes."""
+        assert self.held.wait(20)
+        time.sleep(2 * QUICK_SECONDS)
+        self.go_on.set()
 
 
 def written(spool: Spool, number: int) -> None:
@@ -60,6 +90,37 @@ def test_written_records_share_a_sync_and_one_that_waits_for_the_disk_does_not_w
         assert time.monotonic() - began < GATHER_SECONDS / 2, "it waited for company"
         assert_durable(spool, 103)
     finally:
+        spool.close_writer(5.0)
+        spool.leave()
+
+
+def test_a_disk_that_stalls_keeps_records_from_being_written_once(tmp_path: Path) -> None:
+    """While it is quick the thread that writes syncs for who waits; after a stall another does, and records are written."""
+    disk = HeldDisk()
+    spool = Spool(SpoolSettings(tmp_path, gather_seconds=0.0), lambda: None, lambda _: None, lambda _: None, disk)
+    spool.writer.start()
+    numbers = count()
+
+    def assert_quick() -> None:
+        assert keep(spool, next(numbers)).result(20)
+        assert disk.by[-1] == "log-spool-write", "two more threads were woken for it"
+
+    try:
+        eventually(assert_quick, within_seconds=20)
+        disk.hold()
+        stalled = keep(spool, next(numbers))
+        disk.let_go()
+        assert stalled.result(20)
+        disk.hold()
+        stalled = keep(spool, next(numbers))
+        assert disk.held.wait(20)
+        written(spool, next(numbers))
+        assert not stalled.done()
+        disk.let_go()
+        assert stalled.result(20)
+        eventually(assert_quick, within_seconds=20)
+    finally:
+        disk.go_on.set()
         spool.close_writer(5.0)
         spool.leave()
 

@@ -25,7 +25,7 @@ from aigateway_logs.spool.drops import Drops
 from aigateway_logs.spool.folder import Segment
 from aigateway_logs.spool.frames import HEAD_BYTES, header
 from aigateway_logs.spool.policy import share
-from aigateway_logs.spool.syncer import Job, Syncer
+from aigateway_logs.spool.syncer import Haste, Job, Syncer, haste
 from aigateway_logs.spool.waiting import Waiter, release
 
 _CHUNK_BYTES: Final = 256 * 1024
@@ -222,13 +222,13 @@ class SpoolWriter:
             if names == 0 or size != segment.length:
                 self._abandon()  # removed or cut by somebody: what is not durable goes to a new one
                 continue
-            urgent = self._append(handle, segment)
+            how = self._append(handle, segment)
             if segment.length >= self._settings.segment_bytes:
                 segment.closed = True
                 self._syncer.submit(self._job(close=True))
                 self._handle = None
             else:
-                self._syncer.submit(self._job(urgent=urgent))
+                self._syncer.submit(self._job(how=how))
             self._written()
             wrote = True
         return wrote
@@ -249,8 +249,8 @@ class SpoolWriter:
         with self._lock:
             return self._unwritten[0].sequence if self._unwritten else None
 
-    def _append(self, handle: int, segment: Segment) -> bool:
-        """Write a chunk; whether it is to be synced at once: records for which nobody waits have gathered company already."""
+    def _append(self, handle: int, segment: Segment) -> Haste:
+        """Write a chunk; returns what its sync may wait for."""
         chunk = self._take()
         data = b"".join(kept.data for kept in chunk)
         try:
@@ -266,9 +266,9 @@ class SpoolWriter:
             self._disk_bytes += len(data)
             self._unsynced.extend(chunk)
             self._unsynced_since = self._unsynced_since or time.monotonic()
-        written = [kept.waiter for kept in chunk if kept.waiter is not None and kept.waiter.when_written]
-        release(written, True)
-        return len(written) < len(chunk)
+        waiters = [kept.waiter for kept in chunk]
+        release([waiter for waiter in waiters if waiter is not None and waiter.when_written], True)
+        return haste(waiters)
 
     def _take(self) -> list[Frame]:
         chunk: list[Frame] = []
@@ -349,10 +349,10 @@ class SpoolWriter:
             self._failures = 0
             self._trouble(None)
 
-    def _job(self, *, close: bool = False, urgent: bool = True) -> Job:
+    def _job(self, *, close: bool = False, how: Haste = Haste.GATHERED) -> Job:
         assert self._handle is not None  # noqa: S101 - only called with an open segment
         sequence = self._unsynced[-1].sequence if self._unsynced else 0
-        return Job(self._handle, self._generation, sequence, close=close, urgent=urgent)
+        return Job(self._handle, self._generation, sequence, close=close, haste=how)
 
     def _synced(self, generation: int, sequence: int) -> None:
         with self._lock:
