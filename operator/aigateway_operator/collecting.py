@@ -20,8 +20,6 @@ FULL_EVERY: Final = 1
 """Such collections that a full one waits for, where Python waits for ten. A full one also empties the lists of tuples kept for
 use again, which take half a megabyte in a burst; of a large heap it comes as seldom as ever, since Python waits until it has
 grown by a quarter."""
-
-
 NEVER: Final = 1_000_000
 """Until the start is over nearly everything that is made stays: full collections took 0.6 s of a start with 10,000 models."""
 

@@ -137,23 +137,26 @@ class Authority:
     server: ssl.SSLContext
 
     @classmethod
-    def make(cls, folder: Path, *, address: str = HOST, name: str = "store.invalid") -> Authority:
-        """Make one; the certificate is for `address` and for the DNS name `name`."""
+    def make(cls, folder: Path, *, address: str = HOST, name: str = "store.invalid", intermediate: bool = False) -> Authority:
+        """Make one; the certificate is for `address` and for the DNS name `name`. `intermediate`: another CA signed it."""
         folder.mkdir(parents=True, exist_ok=True)
         ca_key, leaf_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
         ca_name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test CA")])
         now = datetime.now(UTC)
 
-        def builder(name: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-            made = x509.CertificateBuilder().subject_name(name).issuer_name(ca_name).public_key(key.public_key())
+        root_name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test root")]) if intermediate else ca_name
+        root_key = ec.generate_private_key(ec.SECP256R1()) if intermediate else ca_key
+
+        def builder(name: x509.Name, key: ec.EllipticCurvePrivateKey, issuer: x509.Name) -> x509.CertificateBuilder:
+            made = x509.CertificateBuilder().subject_name(name).issuer_name(issuer).public_key(key.public_key())
             made = made.serial_number(x509.random_serial_number())
             return made.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(hours=1))
 
         basic = x509.BasicConstraints(ca=True, path_length=None)
-        ca = builder(ca_name, ca_key).add_extension(basic, critical=True).sign(ca_key, hashes.SHA256())
+        ca = builder(ca_name, ca_key, root_name).add_extension(basic, critical=True).sign(root_key, hashes.SHA256())
         leaf_name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "store")])
         names = x509.SubjectAlternativeName([x509.IPAddress(ip_address(address)), x509.DNSName(name)])
-        leaf = builder(leaf_name, leaf_key).add_extension(names, critical=False).sign(ca_key, hashes.SHA256())
+        leaf = builder(leaf_name, leaf_key, ca_name).add_extension(names, critical=False).sign(ca_key, hashes.SHA256())
         pem = serialization.Encoding.PEM
         file = folder / "server.pem"
         private = leaf_key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())

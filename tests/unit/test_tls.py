@@ -7,7 +7,6 @@ and no key usage, as the API servers of EKS and MicroK8s.
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -27,7 +26,7 @@ from yarl import URL
 from aigateway_config import documents
 from aigateway_config.api_access import ApiAccess, open_config_maps
 from aigateway_config.errors import ConfigError
-from aigateway_config.tls import client_context
+from aigateway_config.tls import as_others_verify, client_context
 from aigateway_gateway.stores.qdrant import QdrantStore, QdrantValues
 from aigateway_gateway.stores.redis import RedisClient, RedisValues
 from aigateway_gateway.upstream import Upstream
@@ -37,6 +36,7 @@ from aigateway_operator.kube.client import KubeClient
 from aigateway_operator.kube.resources import VIRTUAL_MODELS
 from tests.datastores.stand_ins import HOST, Authority, listening
 from tests.eventually import eventually_async
+from tests.kubeconfig import write_kubeconfig
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 
@@ -65,25 +65,13 @@ class Server:
     @property
     def kubeconfig(self) -> Path:
         """For this server, with its CA."""
-        path = self.folder / "config"
-        cluster = {"server": self.url, "certificate-authority": str(self.ca_file)}
-        path.write_text(
-            json.dumps(
-                {
-                    "clusters": [{"name": "c", "cluster": cluster}],
-                    "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-                    "users": [{"name": "u", "user": {"token": "t"}}],
-                    "current-context": "c",
-                }
-            )
-        )
-        return path
+        return write_kubeconfig(self.folder, self.url, ca=self.ca, token="t")
 
 
 @asynccontextmanager
-async def serving(folder: Path) -> AsyncIterator[Server]:
-    """Yield a server with such a chain."""
-    authority = Authority.make(folder)
+async def serving(folder: Path, *, intermediate: bool = False) -> AsyncIterator[Server]:
+    """Yield a server with such a chain; `intermediate`: its CA was signed by another one, which nobody has."""
+    authority = Authority.make(folder, intermediate=intermediate)
     server = Server(folder, authority.ca)
 
     async def answer(request: web.Request) -> web.Response:
@@ -162,7 +150,8 @@ async def test_a_chain_without_key_identifiers_is_believed(tmp_path: Path, ask: 
         assert server.asked
 
 
-async def test_redis_with_such_a_chain_is_believed_by_the_gateway(tmp_path: Path) -> None:
+@pytest.mark.parametrize("intermediate", [False, True])
+async def test_redis_with_such_a_chain_is_believed_by_the_gateway(tmp_path: Path, intermediate: bool) -> None:
     """Its driver makes contexts itself."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -170,7 +159,7 @@ async def test_redis_with_such_a_chain_is_believed_by_the_gateway(tmp_path: Path
             for command in re.split(rb"(?:^|\r\n)\*", said)[1:]:
                 writer.write(b"+PONG\r\n" if b"PING" in command else b"+OK\r\n")
 
-    authority = Authority.make(tmp_path)
+    authority = Authority.make(tmp_path, intermediate=intermediate)
     async with listening(serve, authority.server) as port:
         settings = documents.Redis(host=HOST, port=port, password_ref=None, tls=documents.Tls(enabled=True, ca_ref="ca"))
         client = await RedisClient.make(RedisValues(settings, None, SecretStr(authority.ca.decode()), LOOPBACK, 5))
@@ -187,6 +176,16 @@ async def test_contexts_of_the_test_run_are_as_strict_as_those_of_the_image(tmp_
         with pytest.raises(aiohttp.ClientConnectorCertificateError, match=r"(?i)\bkey\b"):
             await ask(ssl=ssl.create_default_context(cafile=server.ca_file))
         (await ask(ssl=client_context(server.ca_file))).close()
+
+
+async def test_an_intermediate_ca_is_enough_without_its_root(tmp_path: Path) -> None:
+    """As for kubectl; Python before 3.13 wants the whole chain."""
+    async with serving(tmp_path, intermediate=True) as server, aiohttp.ClientSession() as session:
+        context = ssl.create_default_context(cafile=server.ca_file)
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        with pytest.raises(aiohttp.ClientConnectorCertificateError):
+            await session.get(server.url, ssl=context)
+        (await session.get(server.url, ssl=as_others_verify(context))).close()
 
 
 @pytest.mark.parametrize("what", ["another CA", "another name", "the system's CAs"])

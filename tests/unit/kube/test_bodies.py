@@ -12,6 +12,7 @@ from aiohttp.http_writer import StreamWriter
 from aigateway_operator.kube.client import KubeClient
 from aigateway_operator.kube.resources import VIRTUAL_MODELS
 from aigateway_operator.kube.transport import PIECE_BYTES
+from tests.kubeconfig import write_kubeconfig
 
 
 @pytest.mark.parametrize("size", [10, PIECE_BYTES, 5 * PIECE_BYTES + 1])
@@ -37,14 +38,8 @@ async def test_a_body_arrives_whole_in_pieces(size: int, tmp_path: Path, monkeyp
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         token = tmp_path / "token"
         token.write_text("old")
-        content = {
-            "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{runner.addresses[0][1]}"}}],
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-            "users": [{"name": "u", "user": {"tokenFile": str(token)}}],
-            "current-context": "c",
-        }
-        (tmp_path / "config").write_text(json.dumps(content))
-        async with KubeClient.connect(tmp_path / "config") as client:
+        config = write_kubeconfig(tmp_path, f"http://127.0.0.1:{runner.addresses[0][1]}", tokenFile=str(token))
+        async with KubeClient.connect(config) as client:
             token.write_text("new")
             monkeypatch.setattr(StreamWriter, "write", noted)
             body = {"kind": "VirtualModel", "spec": {"model": "x" * size}}

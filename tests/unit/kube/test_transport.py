@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import ssl
 from pathlib import Path
 
@@ -12,21 +11,8 @@ from aiohttp import web
 from aigateway_operator.errors import Unavailable
 from aigateway_operator.kube.client import KubeClient
 from aigateway_operator.kube.resources import VIRTUAL_MODELS
+from tests.kubeconfig import write_kubeconfig
 from tests.webhooks import Authority
-
-
-def write_kubeconfig(folder: Path, port: int, ca: Authority) -> Path:
-    """Return a kubeconfig for a server on loopback whose certificates are of `ca`."""
-    (folder / "ca.crt").write_bytes(ca.pem)
-    cluster = {"server": f"https://127.0.0.1:{port}", "certificate-authority": str(folder / "ca.crt")}
-    content = {
-        "clusters": [{"name": "c", "cluster": cluster}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "users": [{"name": "u", "user": {"token": "canary-token"}}],
-        "current-context": "c",
-    }
-    (folder / "config").write_text(json.dumps(content))
-    return folder / "config"
 
 
 @pytest.mark.parametrize("trusted", [True, False])
@@ -49,7 +35,9 @@ async def test_a_certificate_of_another_ca_is_named_with_the_server_and_gets_no_
     try:
         await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
         port = runner.addresses[0][1]
-        config = write_kubeconfig(tmp_path, port, own if trusted else Authority("another"))
+        config = write_kubeconfig(
+            tmp_path, f"https://127.0.0.1:{port}", ca=(own if trusted else Authority("another")).pem, token="canary-token"
+        )
         async with KubeClient.connect(config) as client:
             if trusted:
                 assert (await client.get(VIRTUAL_MODELS, "ai", "chat"))["metadata"]["name"] == "chat"

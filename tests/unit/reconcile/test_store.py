@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tracemalloc
 from collections.abc import Mapping
 from dataclasses import replace
@@ -152,6 +153,17 @@ def test_what_got_past_admission_is_taken_in(value: Any, read: Any) -> None:
     assert stored(manifest).parse_spec()["backends"][0]["parameters"] == {"odd": read}
     manifest["spec"]["backends"][0]["parameters"] = nested(5000)
     assert stored(manifest).parse_spec() is None, "rules refuse it, whatever it is"
+
+
+def test_what_json_writes_and_nobody_reads_is_no_spec() -> None:
+    """Since Python 3.12 that writes ten thousand levels, whatever the limit of Python's own recursion is."""
+    limit, manifest = sys.getrecursionlimit(), model()
+    manifest["spec"]["backends"][0]["parameters"] = nested(2000)
+    sys.setrecursionlimit(20_000)
+    try:
+        assert stored(manifest).parse_spec() is None
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def test_a_deleting_object_is_known_as_such() -> None:
